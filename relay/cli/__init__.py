@@ -1,0 +1,1 @@
+"""Floor 7: one module per subcommand; argv, exit codes and terminal output only."""

@@ -1,0 +1,1 @@
+"""Floor 5: metrics page, health and readiness, logging set-up."""

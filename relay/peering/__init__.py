@@ -1,0 +1,1 @@
+"""Floor 3: peer sessions, dial scheduler, admission limits."""

@@ -1,0 +1,1 @@
+"""Floor 0, pure: keys, hashes, RLP, node records, enode URLs, onion addresses, endpoints, errors."""

@@ -1,0 +1,1 @@
+"""Floor 1, pure: bytes in, events and bytes out."""

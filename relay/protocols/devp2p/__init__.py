@@ -1,0 +1,1 @@
+"""Pure devp2p base protocol: Hello, Ping, Pong, Disconnect, capability negotiation."""

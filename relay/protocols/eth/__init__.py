@@ -1,0 +1,1 @@
+"""Pure eth wire protocol: versions as data, message codecs."""

@@ -1,0 +1,1 @@
+"""Pure RLPx: ECIES handshake (EIP-8) and framing."""

@@ -1,0 +1,1 @@
+"""Floor 2: Tor control connection, onion service lifecycle, Tor process."""
