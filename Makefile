@@ -1,0 +1,71 @@
+# One vocabulary; `make help` lists it. Everything runs from .venv, which the first target makes.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+export PYTHONDONTWRITEBYTECODE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test fmt lint types arch unit e2e interop bench profile soak lock coverage clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## make .venv, install the hash-locked dependencies, and tor where it is missing
+	@tools/install.sh
+	@tools/install-tor.sh
+
+install-dev:
+	@tools/install.sh dev
+	@tools/install-tor.sh
+
+run: install ## a private Tor network with three real relays passing real transactions (ARGS="--once --json")
+	@$(PY) -m relay.cli.main localnet $(ARGS)
+
+test: unit e2e interop ## everything: unit and vectors, e2e on real Tor, interop with real geth
+
+unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
+	$(PY) -m pytest tests/unit tests/fuzz -q
+
+e2e: install-dev ## end to end on a real private Tor network
+	$(PY) -m pytest tests/e2e -q
+
+interop: install-dev ## with real geth, built from its Go module
+	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
+
+fmt: install-dev ## format
+	$(PY) -m ruff format relay tests benchmarks
+	$(PY) -m ruff check --fix relay tests benchmarks
+
+lint: install-dev ## lint and format check
+	$(PY) -m ruff format --check relay tests benchmarks
+	$(PY) -m ruff check relay tests benchmarks
+
+types: install-dev ## mypy, strict
+	$(PY) -m mypy
+
+arch: install-dev ## the house: floors, purity, independence of rooms
+	$(VENV)/bin/lint-imports --no-cache
+
+coverage: install-dev ## branch coverage: pure rooms >= 95 %, relay/ >= 85 %
+	$(PY) -m pytest tests/unit tests/fuzz -q --cov=relay --cov-report=
+	$(PY) -m coverage report --include='relay/primitives/*,relay/chain/*,relay/protocols/*' --fail-under=95 --skip-covered
+	$(PY) -m coverage report --fail-under=85 --skip-covered
+
+bench: install-dev ## measure, next to geth in the same run; results go to benchmarks/results/ (ARGS="--quick")
+	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m benchmarks $(ARGS)
+
+profile: install-dev ## a flame graph of the relay at full speed
+	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m benchmarks.profile $(ARGS)
+
+soak: install-dev ## an hour between real geths (SECONDS_=3600)
+	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR PYRELAY_SOAK_SECONDS=$(or $(SECONDS_),3600) \
+		$(PY) -m pytest tests/interop -q -k soak -s
+
+lock: install-dev ## renew the lock files from pyproject.toml
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --upgrade pyproject.toml --extra build -o requirements.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate -c requirements.lock pyproject.toml --extra build --extra dev -o requirements-dev.lock
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
