@@ -1,0 +1,176 @@
+"""The daemon's settings: frozen, checked against each other, with the mode that they amount to."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relay.primitives.errors import UsageError
+from relay.transports.addresses import Address, TcpAddress, UnixAddress
+from relay.transports.policy import Mode
+
+Clearnet = Literal["direct", "tor", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for. Field docs: relay/settings/options.py, one option a field.
+
+    Raises:
+        UsageError: settings that contradict each other; the text names both and the way out.
+    """
+
+    datadir: Path
+    config: Path | None
+    network: str
+    listen_address: str
+    port: int
+    eth_versions: tuple[int, ...]
+    tor_proxy: Address | None
+    tor_proxy_remote_ok: bool
+    prefer_tor: bool
+    only_onion: bool
+    clearnet: Clearnet | None
+    tor_control: Address | None
+    tor_password_file: Path | None
+    tor_launch: bool
+    onion_service: Literal["auto", "off"]
+    onion_port: int
+    onion_listen: Address | None
+    onion_target: Address | None
+    onion_address: str | None
+    nodekey: Path | None
+    onion_key: Path | None
+    static_nodes: Path | None
+    trusted_nodes: Path | None
+    maxpeers: int
+    maxpendpeers: int
+    dial_ratio: int
+    metrics_addr: str
+    metrics_port: int
+    http: bool
+    http_addr: str
+    http_port: int
+    http_api: tuple[str, ...]
+    ipcpath: Path | None
+    log_format: Literal["text", "json"] | None
+    verbosity: int
+    log_addresses: bool
+
+    def __post_init__(self) -> None:
+        self._check_tor_given()
+        self._check_clearnet()
+        self._check_proxy_is_local()
+        self._check_onion_target()
+
+    @property
+    def has_tor(self) -> bool:
+        """Whether there is a Tor at all."""
+        return self.tor_proxy is not None or self.tor_launch
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that the flags amount to."""
+        if not self.has_tor:
+            return Mode.NO_TOR
+        if self.only_onion or self.clearnet == "off":
+            return Mode.ONLY_ONION
+        if self.clearnet == "tor":
+            return Mode.CLEARNET_TOR
+        return Mode.PREFER_TOR if self.prefer_tor else Mode.DEFAULT
+
+    @property
+    def static_nodes_path(self) -> Path:
+        """The file of peers that are always kept."""
+        return self.static_nodes or self.datadir / "static-nodes.json"
+
+    @property
+    def trusted_nodes_path(self) -> Path:
+        """The file of peers above the limits."""
+        return self.trusted_nodes or self.datadir / "trusted-nodes.json"
+
+    @property
+    def ipc_path(self) -> Path:
+        """The JSON-RPC socket."""
+        return self.ipcpath or self.datadir / "pyrelay.ipc"
+
+    @property
+    def remote_proxy(self) -> bool:
+        """Whether the proxy is on another host, which then sees what it is asked."""
+        return self.tor_proxy is not None and not self.tor_proxy.is_local
+
+    def _check_tor_given(self) -> None:
+        if self.tor_launch and self.tor_proxy is not None:
+            raise UsageError("--tor-launch starts a Tor of our own: leave --tor-proxy out, or --tor-launch")
+        if self.has_tor:
+            return
+        for wanted, flag in (
+            (self.only_onion, "--only-onion"),
+            (self.prefer_tor, "--prefer-tor"),
+            (self.clearnet in ("tor", "off"), f"--clearnet {self.clearnet}"),
+            (self.tor_control is not None, "--tor-control"),
+            (self.onion_address is not None, "--onion-address"),
+        ):
+            if wanted:
+                raise UsageError(f"{flag} needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
+
+    def _check_clearnet(self) -> None:
+        if self.only_onion and self.clearnet not in (None, "off"):
+            raise UsageError(f"--only-onion means --clearnet off: --clearnet {self.clearnet} contradicts it")
+        if self.prefer_tor and (self.only_onion or self.clearnet in ("off", "tor")):
+            other = "--only-onion" if self.only_onion else f"--clearnet {self.clearnet}"
+            raise UsageError(f"--prefer-tor and {other} contradict each other: choose one")
+
+    def _check_proxy_is_local(self) -> None:
+        if self.remote_proxy and self.mode.hides_ip and not self.tor_proxy_remote_ok:
+            raise UsageError(
+                f"--tor-proxy {self.tor_proxy} is not on this host: whoever runs it, and the wire to it, sees"
+                " this relay. Use a Tor on this host, or add --tor-proxy-remote-ok if you know both"
+            )
+
+    def _check_onion_target(self) -> None:
+        listener = self.onion_listen
+        if listener is None or not self.mode.hides_ip:
+            return
+        if isinstance(listener, TcpAddress) and listener.is_wildcard:
+            raise UsageError(
+                f"--onion-listen {listener} is open on every interface, which tells who runs the onion"
+                " service: use 127.0.0.1, unix:PATH or the address of the pod"
+            )
+
+    @property
+    def onion_listener(self) -> Address:
+        """The listener that Tor delivers to; port 0 is a free one."""
+        return self.onion_listen or TcpAddress("127.0.0.1", 0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know about what was chosen."""
+        found = []
+        if self.remote_proxy:
+            found.append(f"the Tor proxy {self.tor_proxy} is not on this host: it sees what it is asked")
+        if self.mode is Mode.CLEARNET_TOR:
+            found.append(
+                "IP peers are dialed through Tor exits: an exit sees the peer's address and that somebody"
+                " speaks devp2p with it, not who; exits are shared, so peers throttle them"
+            )
+        if self.mode in (Mode.DEFAULT, Mode.PREFER_TOR):
+            found.append(
+                "clearnet and onion are used with one node key: whoever sees both links this host's IP"
+                " address to the onion address; --only-onion avoids it"
+            )
+        if isinstance(self.onion_listen, TcpAddress) and not _is_loopback(self.onion_listen):
+            found.append(f"--onion-listen {self.onion_listen} is not loopback: let only Tor reach it")
+        if self.http and not _host_is_loopback(self.http_addr):
+            found.append(f"JSON-RPC on {self.http_addr} is open to others: put it behind authentication")
+        return tuple(found)
+
+
+def _is_loopback(address: Address) -> bool:
+    return isinstance(address, UnixAddress) or _host_is_loopback(address.host)
+
+
+def _host_is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback
