@@ -1,0 +1,126 @@
+"""The messages of every transaction's path, without objects in between: bytes to lists, lists to bytes.
+
+A wire item is a transaction as it stands in a message: a legacy one is an RLP list, a typed one an RLP
+string. Spec: caps/eth.md, Transactions, NewPooledTransactionHashes, PooledTransactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from relay.primitives import rlp
+from relay.primitives.errors import DecodeError, ProtocolBreach, SubprotocolError
+from relay.protocols.eth.fields import HASHES, MASK, SIZES, STRING, UINT64, encode_list, read_items
+from relay.protocols.eth.limits import MAX_TRANSACTIONS
+
+__all__ = [
+    "decode_announcement",
+    "encode_announcement",
+    "encode_pooled",
+    "encode_transactions",
+    "first_duplicate",
+    "split_pooled",
+    "split_transactions",
+]
+
+
+def split_transactions(payload: bytes) -> list[bytes]:
+    """Return the wire items of a Transactions message.
+
+    Raises:
+        ProtocolBreach: no list of items; what is inside of an item is not looked at.
+        SubprotocolError: more than 5000 transactions.
+    """
+    try:
+        items = read_items(payload)
+    except DecodeError as error:
+        raise ProtocolBreach(f"bad Transactions: {error}") from None
+    if len(items) > MAX_TRANSACTIONS:
+        raise SubprotocolError(f"{len(items)} transactions in one message")
+    return items
+
+
+def split_pooled(payload: bytes) -> tuple[int, list[bytes]]:
+    """Return request id and wire items of a PooledTransactions message.
+
+    Raises:
+        ProtocolBreach: it does not decode.
+    """
+    try:
+        request_id, items = _fields(payload, 2)
+        return UINT64.read(request_id), read_items(items)
+    except DecodeError as error:
+        raise ProtocolBreach(f"bad PooledTransactions: {error}") from None
+
+
+def encode_transactions(items: Iterable[bytes]) -> bytes:
+    """Return a Transactions message."""
+    return encode_list(items)
+
+
+def encode_pooled(request_id: int, items: Iterable[bytes]) -> bytes:
+    """Return a PooledTransactions message."""
+    return encode_list((rlp.encode_int(request_id), encode_list(items)))
+
+
+def encode_announcement(
+    types: bytes, sizes: Sequence[int], hashes: Sequence[bytes], mask: bytes | None = None
+) -> bytes:
+    """Return a NewPooledTransactionHashes message.
+
+    Args:
+        types: a byte for each transaction.
+        sizes: in their consensus encoding.
+        hashes: 32 bytes each.
+        mask: 16 bytes, for eth/72 and only there.
+    """
+    fields = [rlp.encode(types), SIZES.write(sizes), HASHES.write(hashes)]
+    if mask is not None:
+        fields.append(MASK.write(mask))
+    return encode_list(fields)
+
+
+def decode_announcement(
+    payload: bytes, *, masked: bool = False
+) -> tuple[bytes, list[int], tuple[bytes, ...]]:
+    """Return types, sizes and hashes of a NewPooledTransactionHashes message.
+
+    Args:
+        payload: the message.
+        masked: whether a mask follows, as in eth/72; it is checked and left out.
+
+    Raises:
+        ProtocolBreach: it does not decode.
+        SubprotocolError: the three differ in length.
+    """
+    try:
+        fields = _fields(payload, 4 if masked else 3)
+        types, sizes, hashes = STRING.read(fields[0]), SIZES.read(fields[1]), HASHES.read(fields[2])
+        if masked:
+            MASK.read(fields[3])
+    except DecodeError as error:
+        raise ProtocolBreach(f"bad NewPooledTransactionHashes: {error}") from None
+    if not len(types) == len(sizes) == len(hashes):
+        raise SubprotocolError(
+            f"announcement of {len(types)} types, {len(sizes)} sizes, {len(hashes)} hashes"
+        )
+    return types, sizes, hashes
+
+
+def first_duplicate(hashes: Sequence[bytes]) -> bytes | None:
+    """Return a hash that occurs twice, if any; geth disconnects who delivers a transaction twice at once."""
+    if len(set(hashes)) == len(hashes):
+        return None
+    seen: set[bytes] = set()
+    for each in hashes:
+        if each in seen:
+            return each
+        seen.add(each)
+    return None
+
+
+def _fields(payload: bytes, count: int) -> list[bytes]:
+    items = read_items(payload)
+    if len(items) != count:
+        raise DecodeError(f"expected {count} fields, found {len(items)}")
+    return items
