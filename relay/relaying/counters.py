@@ -1,0 +1,109 @@
+"""What relaying counts: plain ints that the metrics page reads; nothing here knows of Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+__all__ = ["RelayCounters"]
+
+
+class RelayCounters:
+    """Sums since the start, except where a field says otherwise.
+
+    Attributes:
+        seen: transactions that came in whole, duplicates included.
+        accepted: of those, new and good ones that went into the pool.
+        submitted: transactions of our own users that went into the pool.
+        relayed: transactions pushed or announced to at least one peer.
+        duplicates: transactions that came in whole although they were held.
+        duplicate_bytes: their bytes.
+        repeats: transactions that came in whole although they had been refused or dropped a short while ago.
+        dropped: transactions not taken, by cause.
+        offences: peers disconnected for what they sent, by cause.
+        evicted, replaced, expired: transactions that left the pool, by why.
+        pushes: deliveries of whole transactions (one per peer and transaction).
+        announcements: deliveries of announcements (one per peer and transaction).
+        gossip_frames: messages these took.
+        downgraded: pushes that became announcements because the peer's socket was full.
+        outbox_dropped: announcements that fell out of a slow peer's queue.
+        announced_in: hashes announced to us.
+        announced_known: of those, held or recently dropped.
+        announced_refused: of those, not tracked: over a bound, or of a type that is not relayed.
+        fetches: requests sent.
+        fetched: transactions asked for.
+        fetch_timeouts: requests not answered in time.
+        direct_in_wait: announced transactions that arrived whole before they were fetched.
+        requests: requests of peers for transactions.
+        served: transactions given as answers.
+        missed: hashes asked for that were not held.
+        empty_answers: requests for chain data answered with nothing.
+        latency_sum: seconds from arrival of a transaction to its first delivery, summed over latency_count.
+        longest_slice: longest work on received transactions in one turn of the event loop, seconds.
+    """
+
+    __slots__ = (
+        "accepted",
+        "announced_in",
+        "announced_known",
+        "announced_refused",
+        "announcements",
+        "direct_in_wait",
+        "downgraded",
+        "dropped",
+        "duplicate_bytes",
+        "duplicates",
+        "empty_answers",
+        "evicted",
+        "expired",
+        "fetch_timeouts",
+        "fetched",
+        "fetches",
+        "gossip_frames",
+        "latency_count",
+        "latency_sum",
+        "longest_slice",
+        "missed",
+        "offences",
+        "outbox_dropped",
+        "pushes",
+        "relayed",
+        "repeats",
+        "replaced",
+        "requests",
+        "seen",
+        "served",
+        "submitted",
+    )
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.accepted = 0
+        self.submitted = 0
+        self.relayed = 0
+        self.duplicates = 0
+        self.duplicate_bytes = 0
+        self.repeats = 0
+        self.dropped: Counter[str] = Counter()
+        self.offences: Counter[str] = Counter()
+        self.evicted = 0
+        self.replaced = 0
+        self.expired = 0
+        self.pushes = 0
+        self.announcements = 0
+        self.gossip_frames = 0
+        self.downgraded = 0
+        self.outbox_dropped = 0
+        self.announced_in = 0
+        self.announced_known = 0
+        self.announced_refused = 0
+        self.fetches = 0
+        self.fetched = 0
+        self.fetch_timeouts = 0
+        self.direct_in_wait = 0
+        self.requests = 0
+        self.served = 0
+        self.missed = 0
+        self.empty_answers = 0
+        self.latency_sum = 0.0
+        self.latency_count = 0
+        self.longest_slice = 0.0

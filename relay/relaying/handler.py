@@ -1,0 +1,287 @@
+"""The eth capability of the relay: joins pool, intake, gossip, fetcher, requests and block range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from relay.chain.forkid import ForkFilter, fork_id
+from relay.chain.transaction_errors import SERVER_ERROR
+from relay.chain.transactions import (
+    BLOB,
+    InvalidTransaction,
+    Transaction,
+    TransactionUndecodable,
+    canonical,
+    decode,
+    transaction_hash,
+    wire,
+)
+from relay.primitives.errors import PeerError, SubprotocolError, UselessPeer
+from relay.protocols.eth.messages import REQUESTS, BlockRangeUpdate, Status
+from relay.protocols.eth.packing import decode_announcement
+from relay.relaying.admission import Admission
+from relay.relaying.blockrange import BlockRange, RangeKeeper
+from relay.relaying.counters import RelayCounters
+from relay.relaying.fetcher import Fetcher
+from relay.relaying.gossip import Gossip
+from relay.relaying.intake import Intake
+from relay.relaying.options import RelayOptions
+from relay.relaying.pool import PooledTx, TxPool
+from relay.relaying.recent import RecentHashes
+from relay.relaying.requests import PieceCache, Requests
+from relay.relaying.roster import RelayPeer, Roster
+
+if TYPE_CHECKING:
+    from relay.chain.networks import ChainConfig
+    from relay.relaying.seams import Handle, Loop, Publisher, Session
+
+__all__ = ["EthRelay"]
+
+_MASKED_VERSION: Final = 72  # of eth, whose announcements end with a custody mask
+
+_Method = Callable[[RelayPeer, int, bytes], None]
+
+
+class EthRelay:
+    """Handler of eth sessions (`relay.peering.interfaces.EthHandler`) and the daemon's view of transactions.
+
+    Attributes:
+        options, counters, pool, roster, fetcher, gossip, intake, ranges: its parts, to be read.
+        publisher: takes transactions of our own users out; gossip unless another is set.
+    """
+
+    def __init__(
+        self,
+        config: ChainConfig,
+        options: RelayOptions,
+        loop: Loop,
+        unix: Callable[[], float],
+        rand: Callable[[int], bytes],
+    ) -> None:
+        self._config = config
+        self._loop = loop
+        self._unix = unix
+        self._forks = ForkFilter(config)
+        self._log = structlog.get_logger("relay.relaying")
+        self._timer: Handle | None = None
+        self._recent = RecentHashes(options.recent_count, options.recent_seconds)
+        self._cache = PieceCache(options.piece_cache_bytes, options.piece_cache_seconds)
+        self._admission = Admission(config, unix)
+        self.options = options
+        self.counters = RelayCounters()
+        self.pool = TxPool(options, self.counters, self._recent)
+        self.roster = Roster(self.pool, loop)
+        self.fetcher = Fetcher(
+            self.pool, self._recent, options, self.counters, loop, rand, self._false_announcement
+        )
+        self.gossip = Gossip(self.roster, self.pool, self._cache, options, self.counters, loop, rand)
+        self.intake = Intake(
+            self._admission,
+            self.pool,
+            self._recent,
+            self.fetcher,
+            self.gossip,
+            options,
+            self.counters,
+            loop,
+        )
+        self.requests = Requests(self.pool, self._cache, options, self.counters)
+        self.ranges = RangeKeeper(config.genesis_hash, options)
+        self.publisher: Publisher = self.gossip
+        self._methods: dict[int, _Method] = dict.fromkeys(REQUESTS, self._chain_data)
+        self._methods |= {
+            0x02: self._transactions,
+            0x08: self._announcement,
+            0x09: self._get_pooled_transactions,
+            0x0A: self._pooled_transactions,
+            0x11: self._block_range,
+        }
+
+    def start(self) -> None:
+        """Begin housekeeping."""
+        if self._timer is None:
+            self._tick()
+
+    def stop(self) -> None:
+        """End housekeeping."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- the eth capability ----------------------------------------------------------------------------
+
+    def status(self, version: int) -> Status:
+        """Make our Status: the fork id of the network now, and the range that peers told of."""
+        current = self.ranges.current
+        return Status(
+            version=version,
+            network_id=self._config.network_id,
+            genesis=self._config.genesis_hash,
+            fork_id=fork_id(self._config, None, self._unix()),
+            earliest=current.earliest,
+            latest=current.latest,
+            latest_hash=current.latest_hash,
+            head=current.latest_hash,
+        )
+
+    def check_status(self, session: Session, status: Status) -> None:
+        """Judge a peer's Status, in geth's order.
+
+        Raises:
+            UselessPeer: another network, genesis or fork.
+            SubprotocolError: another version than agreed, or a block range that cannot be.
+        """
+        config = self._config
+        if status.network_id != config.network_id:
+            raise UselessPeer(f"network {status.network_id}, not {config.network_id}")
+        if session.eth is not None and status.version != session.eth.version:
+            raise SubprotocolError(f"Status of eth/{status.version} in eth/{session.eth.version}")
+        if status.genesis != config.genesis_hash:
+            raise UselessPeer(f"genesis {status.genesis.hex()[:16]} is another chain's")
+        self._forks.check(status.fork_id, self._unix())
+        status.check()
+
+    def joined(self, session: Session) -> None:
+        """Take a peer: it gets our pool announced, and its transactions are taken."""
+        peer = self.roster.join(session)
+        peer.told_latest = self.ranges.current.latest
+        status = session.status
+        if status is not None and status.version != 68:
+            claim = BlockRange(status.earliest, status.latest, status.latest_hash)
+            self.ranges.learn(peer, claim, session.trusted)
+        self.gossip.joined(peer)
+
+    def left(self, session: Session, reason: int) -> None:
+        """Let go of a peer."""
+        peer = self.roster.leave(session)
+        if peer is None:
+            return
+        self.intake.left(peer)
+        self.gossip.left(peer)
+        self.fetcher.left(peer)
+        self.ranges.left(peer)
+
+    def message(self, session: Session, code: int, payload: bytes) -> None:
+        """Take a message of a joined peer.
+
+        Raises:
+            PeerError: it broke a rule.
+        """
+        peer = self.roster.get(session)
+        if peer is None:
+            return
+        method = self._methods.get(code)
+        try:
+            if method is None:
+                # A second Status, blocks (since the Merge), an answer that nobody asked for, an unknown code.
+                raise SubprotocolError(f"unexpected eth message {code:#04x}")
+            method(peer, code, payload)
+        except PeerError:
+            self.counters.offences[f"{code:#04x}" if method else "unexpected"] += 1
+            raise
+
+    # -- our own users ---------------------------------------------------------------------------------
+
+    def submit(self, raw: bytes) -> bytes:
+        """Take a transaction of one of our own users and send it out.
+
+        Args:
+            raw: canonical bytes, as eth_sendRawTransaction has them.
+
+        Returns:
+            Its hash.
+
+        Raises:
+            InvalidTransaction: it was not taken, in geth's words.
+        """
+        try:
+            tx_hash = transaction_hash(raw)
+            if tx_hash in self.pool:
+                raise InvalidTransaction(SERVER_ERROR, "already known", "known")
+            tx = self._admission.admit(raw, tx_hash, local=True)
+        except TransactionUndecodable as error:
+            raise InvalidTransaction(SERVER_ERROR, str(error), "undecodable") from None
+        if tx.type == BLOB:
+            raise InvalidTransaction(
+                SERVER_ERROR, "transaction type not supported: blob transactions are not relayed", "type"
+            )
+        known = self.fetcher.arrived(tx_hash, tx.type, tx.size, pushed=False)
+        entry = PooledTx(tx, wire(raw), known, self._loop.time(), local=True)
+        refusal = self.pool.add(entry)
+        if refusal is not None:
+            raise InvalidTransaction(SERVER_ERROR, refusal.value, refusal.name.lower())
+        self._recent.discard(tx_hash)
+        self.counters.submitted += 1
+        self.publisher.publish([entry])
+        return tx_hash
+
+    def pool_status(self) -> tuple[int, int]:
+        """Return how many transactions are pending and queued; without state none is known to be queued."""
+        return len(self.pool), 0
+
+    def pool_content(self) -> Iterator[tuple[bytes, list[Transaction]]]:
+        """Walk over senders (20 bytes) and their transactions in order of nonce; decodes each."""
+        for sender, entries in self.pool.by_sender().items():
+            yield sender, [_transaction(entry) for entry in entries]
+
+    def transaction(self, tx_hash: bytes) -> Transaction | None:
+        """Return a transaction that is held."""
+        entry = self.pool.by_hash.get(tx_hash)
+        return None if entry is None else _transaction(entry)
+
+    # -- messages --------------------------------------------------------------------------------------
+
+    def _transactions(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
+        self.intake.transactions(peer, payload)
+
+    def _pooled_transactions(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
+        self.intake.pooled_transactions(peer, payload)
+
+    def _announcement(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
+        masked = peer.version >= _MASKED_VERSION
+        self.fetcher.announced(peer, *decode_announcement(payload, masked=masked))
+
+    def _get_pooled_transactions(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
+        self.requests.pooled_transactions(peer.session, payload)
+
+    def _chain_data(self, peer: RelayPeer, code: int, payload: bytes) -> None:
+        self.requests.chain_data(peer.session, peer.version, code, payload)
+
+    def _block_range(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
+        update = BlockRangeUpdate.decode(payload, peer.version)
+        session = peer.session
+        if session.status is not None:
+            session.status = replace(
+                session.status,
+                earliest=update.earliest,
+                latest=update.latest,
+                latest_hash=update.latest_hash,
+            )
+        claim = BlockRange(update.earliest, update.latest, update.latest_hash)
+        self.ranges.learn(peer, claim, session.trusted)
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _false_announcement(self, peer: RelayPeer, cause: str) -> None:
+        error = SubprotocolError(cause)
+        self.counters.offences["announcement"] += 1
+        peer.session.disconnect(error.reason, cause)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._recent.tick(now)
+        self._cache.tick(now)
+        self._admission.tick()
+        expired = self.pool.expire(now)
+        if expired:
+            self._log.debug("transactions expired", count=expired)
+        self.ranges.tell(self.roster, now)
+        self._timer = self._loop.call_later(self.options.tick, self._tick)
+
+
+def _transaction(entry: PooledTx) -> Transaction:
+    return decode(canonical(entry.wire), entry.hash)

@@ -1,0 +1,283 @@
+"""Takes received transactions in, a little at a time, so that the event loop never waits long.
+
+Each peer has a queue of messages; the queues are worked off in turns of a few milliseconds, one after the
+other. A message that finds all queues empty is worked on at once. A peer whose queue grows is not read for a
+while.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from relay.chain.transactions import BLOB, InvalidTransaction, TransactionUndecodable, canonical
+from relay.chain.validity import check_broadcast, check_pooled
+from relay.primitives.errors import PeerError, SubprotocolError
+from relay.primitives.hashing import Keccak256
+from relay.protocols.eth.packing import split_pooled, split_transactions
+from relay.relaying.pool import PooledTx
+
+if TYPE_CHECKING:
+    from relay.relaying.admission import Admission
+    from relay.relaying.counters import RelayCounters
+    from relay.relaying.fetcher import Fetcher, FetchRequest
+    from relay.relaying.gossip import Gossip
+    from relay.relaying.options import RelayOptions
+    from relay.relaying.pool import TxPool
+    from relay.relaying.recent import RecentHashes
+    from relay.relaying.roster import RelayPeer
+    from relay.relaying.seams import Loop
+
+__all__ = ["Intake", "Parcel"]
+
+_SHORT_HEADER: Final = 0xB8  # a string of 56 to 255 bytes: most transactions
+_LONG_HEADER: Final = 0xB9  # of up to 64 KiB
+_TYPED: Final = 0x80  # a canonical transaction whose first byte is below has a type
+
+
+class Parcel:
+    """A message with transactions that is being worked on.
+
+    Attributes:
+        items: its wire items; position is the next one.
+        size: bytes of the message.
+        received: monotonic seconds.
+        request: what it answers; None if it came unasked.
+        seen: hashes of the items so far.
+    """
+
+    __slots__ = ("items", "position", "received", "request", "seen", "size")
+
+    def __init__(self, items: list[bytes], size: int, received: float, request: FetchRequest | None) -> None:
+        self.items = items
+        self.position = 0
+        self.size = size
+        self.received = received
+        self.request = request
+        self.seen: set[bytes] = set()
+
+
+class Intake:
+    """From messages to transactions in the pool and in the batch of gossip."""
+
+    __slots__ = (
+        "_admission",
+        "_counters",
+        "_fetcher",
+        "_gossip",
+        "_loop",
+        "_options",
+        "_pool",
+        "_recent",
+        "_round",
+        "_scheduled",
+        "_spent",
+    )
+
+    def __init__(
+        self,
+        admission: Admission,
+        pool: TxPool,
+        recent: RecentHashes,
+        fetcher: Fetcher,
+        gossip: Gossip,
+        options: RelayOptions,
+        counters: RelayCounters,
+        loop: Loop,
+    ) -> None:
+        self._admission = admission
+        self._pool = pool
+        self._recent = recent
+        self._fetcher = fetcher
+        self._gossip = gossip
+        self._options = options
+        self._counters = counters
+        self._loop = loop
+        self._round: deque[RelayPeer] = deque()  # peers with work, each once
+        self._scheduled = False
+        self._spent = 0.0  # seconds worked since the last turn began
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of all messages that wait."""
+        return sum(peer.parcel_bytes for peer in self._round)
+
+    def transactions(self, peer: RelayPeer, payload: bytes) -> None:
+        """Take a Transactions message.
+
+        Raises:
+            PeerError: it does not decode, or holds too many.
+        """
+        items = split_transactions(payload)
+        if items:
+            self._accept(peer, Parcel(items, len(payload), self._loop.time(), None))
+
+    def pooled_transactions(self, peer: RelayPeer, payload: bytes) -> None:
+        """Take a PooledTransactions message.
+
+        Raises:
+            PeerError: it does not decode, or nobody asked for it.
+        """
+        request_id, items = split_pooled(payload)
+        request = self._fetcher.expect(peer, request_id, len(items))
+        self._accept(peer, Parcel(items, len(payload), self._loop.time(), request))
+
+    def left(self, peer: RelayPeer) -> None:
+        """Drop what a peer sent and was not worked on."""
+        peer.parcels.clear()
+        peer.parcel_bytes = 0
+        if peer in self._round:
+            self._round.remove(peer)
+
+    def _accept(self, peer: RelayPeer, parcel: Parcel) -> None:
+        idle = not self._round
+        if not peer.parcels:
+            self._round.append(peer)
+        peer.parcels.append(parcel)
+        peer.parcel_bytes += parcel.size
+        left = self._options.slice_seconds - self._spent
+        if idle and left > 0.0:
+            self._run(left)
+        if peer.parcel_bytes > self._options.backlog_high and not peer.paused:
+            peer.paused = True
+            peer.session.pause_reading()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Work for a slice, then send on what all slices since the last turn brought."""
+        self._scheduled = False
+        self._spent = 0.0
+        if self._round:
+            self._run(self._options.slice_seconds)
+        self._gossip.flush()
+        if self._round:
+            self._schedule()
+
+    def _run(self, budget: float) -> None:
+        clock, peers, stride = self._loop.time, self._round, self._options.slice_stride
+        begin = clock()
+        deadline = begin + budget
+        now = begin
+        while peers and now < deadline:
+            peer = peers[0]
+            parcel = peer.parcels[0]
+            try:
+                self._work(peer, parcel, stride)
+            except PeerError as error:
+                self._expel(peer, error)
+            else:
+                if parcel.position >= len(parcel.items):
+                    self._finish(peer, parcel)
+                if peer.parcels:
+                    peers.rotate(-1)
+                else:
+                    peers.popleft()
+            now = clock()
+        spent = now - begin
+        self._spent += spent
+        self._counters.longest_slice = max(self._counters.longest_slice, spent)
+
+    def _finish(self, peer: RelayPeer, parcel: Parcel) -> None:
+        peer.parcels.popleft()
+        peer.parcel_bytes -= parcel.size
+        if peer.paused and peer.parcel_bytes <= self._options.backlog_low:
+            peer.paused = False
+            peer.session.resume_reading()
+        if parcel.request is not None:
+            self._fetcher.answered(parcel.request, parcel.seen)
+
+    def _expel(self, peer: RelayPeer, error: PeerError) -> None:
+        self.left(peer)
+        self._counters.offences["transactions"] += 1
+        peer.session.disconnect(error.reason, str(error))
+
+    def _work(self, peer: RelayPeer, parcel: Parcel, stride: int) -> None:
+        """Take in the next items of a parcel, at most stride.
+
+        Raises:
+            PeerError: one of them is undecodable, forbidden, or came twice in the message.
+        """
+        items = parcel.items[parcel.position : parcel.position + stride]
+        parcel.position += len(items)
+        self._counters.seen += len(items)
+        held, recent, seen, bit = self._pool.by_hash, self._recent, parcel.seen, peer.bit
+        young, old = recent.young, recent.old
+        duplicates = duplicate_bytes = 0
+        for item in items:
+            # The headers are known to be canonical since the message was split.
+            first = item[0]
+            if first == _SHORT_HEADER and item[2] < _TYPED:
+                raw = item[2:]
+            elif first == _LONG_HEADER and item[3] < _TYPED:
+                raw = item[3:]
+            else:
+                raw = _canonical(item)
+            tx_hash: bytes = Keccak256(raw).digest()
+            if tx_hash in seen:
+                raise SubprotocolError(f"transaction {tx_hash.hex()} twice in one message")
+            seen.add(tx_hash)
+            tx = held.get(tx_hash)
+            if tx is not None:
+                tx.known |= bit
+                duplicates += 1
+                duplicate_bytes += len(item)
+            elif tx_hash in young or tx_hash in old:
+                self._counters.repeats += 1
+            else:
+                self._take(peer, parcel, item, raw, tx_hash)
+        self._counters.duplicates += duplicates
+        self._counters.duplicate_bytes += duplicate_bytes
+
+    def _take(self, peer: RelayPeer, parcel: Parcel, item: bytes, raw: bytes, tx_hash: bytes) -> None:
+        """Judge a transaction that is new to us, and put it into pool and batch."""
+        if raw[0] == BLOB:
+            self._refuse_blob(peer, parcel, raw)
+            return
+        try:
+            tx = self._admission.admit(raw, tx_hash)
+        except TransactionUndecodable as error:
+            raise SubprotocolError(str(error)) from None
+        except InvalidTransaction as error:
+            self._drop(parcel, raw, tx_hash, error.why)
+            return
+        known = peer.bit
+        if tx_hash in self._fetcher.entries:
+            known |= self._fetcher.arrived(tx_hash, tx.type, tx.size, parcel.request is None)
+        entry = PooledTx(tx, item, known, parcel.received)
+        refusal = self._pool.add(entry)
+        if refusal is None:
+            self._counters.accepted += 1
+            self._gossip.batch.append(entry)
+        else:
+            self._drop(parcel, raw, tx_hash, refusal.name.lower())
+
+    def _drop(self, parcel: Parcel, raw: bytes, tx_hash: bytes, why: str) -> None:
+        self._counters.dropped[why] += 1
+        self._recent.add(tx_hash)
+        kind = raw[0] if raw[0] < _TYPED else 0
+        self._fetcher.arrived(tx_hash, kind, len(raw), parcel.request is None)
+
+    def _refuse_blob(self, peer: RelayPeer, parcel: Parcel, raw: bytes) -> None:
+        try:
+            tx = self._admission.decode(raw)
+        except TransactionUndecodable as error:
+            raise SubprotocolError(str(error)) from None
+        except InvalidTransaction as error:
+            self._counters.dropped[error.why] += 1
+            return
+        if parcel.request is None:
+            check_broadcast(tx)
+        check_pooled(tx, peer.version)
+        self._counters.dropped["blob"] += 1
+
+
+def _canonical(item: bytes) -> bytes:
+    try:
+        return canonical(item)
+    except TransactionUndecodable as error:
+        raise SubprotocolError(str(error)) from None

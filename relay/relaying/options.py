@@ -1,0 +1,99 @@
+"""The settings of this room, each with its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RelayOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """How much is held, for how long, and how fast it goes out.
+
+    Attributes:
+        pool_bytes: transactions held, bytes of their wire form.
+        pool_count: transactions held.
+        per_sender: transactions held of one sender (geth: AccountSlots 16 + AccountQueue 64).
+        price_bump: percent that tip cap and fee cap must both rise to replace a transaction (geth: 10).
+        blob_price_bump: the same for a blob transaction (geth: 100).
+        lifetime: seconds a transaction of a peer is held. Without state nobody tells us that one was mined,
+            so an old one is most likely spent: announcing it to a new peer only costs both sides. Mainnet
+            brings some 20 a second: 1,800 s of them just fill pool_count.
+        local_lifetime: seconds one of our own users is held (geth's Lifetime: 3 h).
+        recent_count: hashes remembered per generation after they were refused, evicted or expired; there are
+            two.
+        recent_seconds: the longest a generation takes before it is rotated out.
+        slice_seconds: work on received transactions per turn of the event loop.
+        slice_stride: transactions between two looks at the clock.
+        backlog_high: bytes a peer may have waiting before its socket is not read any more.
+        backlog_low: bytes under which it is read again.
+        pushed_bytes: larger transactions are announced only (geth: txMaxBroadcastSize).
+        packet_bytes: target size of a message of transactions or announcements (geth: maxTxPacketSize).
+        piece_bytes: most that is compressed as one shared piece.
+        outbox_count: announcements that wait for a slow peer, the oldest fall out (geth: maxQueuedTxAnns).
+        outbox_stride: announcements built per turn of the event loop.
+        outbox_retry: seconds between two looks at a peer whose socket is full.
+        frames_per_second: gossip frames a second beyond which batches are gathered instead of sent one by
+            one; it bites only with many peers and small batches, when a frame costs more than what is in it.
+            0: never.
+        frames_burst: frames that may go out before that limit counts.
+        piece_cache_bytes: compressed pieces kept for peers that fetch what was announced.
+        piece_cache_seconds: how long.
+        announced_per_peer: hashes one peer may have announced and not delivered (geth: maxTxAnnounces).
+        announced_total: the same for all peers together; each peer keeps at least announced_floor.
+        announced_floor: see announced_total.
+        announcers: peers remembered per announced hash.
+        fetch_count: hashes a request asks for at most (geth: maxTxRetrievals).
+        fetch_bytes: announced bytes after which a request is full (geth: maxTxRetrievalSize).
+        fetch_timeout: seconds until another announcer is asked (geth: txFetchTimeout).
+        fetch_forget: seconds after which an answer counts as unsolicited (geth's request tracker: 5 min).
+        fetch_wait_min: shortest wait for a direct copy before an announced transaction is fetched, seconds.
+        fetch_wait_max: longest such wait, seconds (geth: fixed 0.5).
+        fetch_slack: seconds by which announcements due soon are fetched along with those due now.
+        answer_bytes: soft limit of an answer with transactions (geth: softResponseLimit).
+        answer_lookups: hashes of a request that are looked at (geth: maxPooledTxServe).
+        range_step: blocks between two updates of our range (geth: 32).
+        range_quiet: seconds after Status in which no update of our range is sent.
+        tick: seconds between two rounds of housekeeping.
+    """
+
+    pool_bytes: int = 64 * 1024 * 1024
+    pool_count: int = 32768
+    per_sender: int = 64
+    price_bump: int = 10
+    blob_price_bump: int = 100
+    lifetime: float = 1800.0
+    local_lifetime: float = 3 * 3600.0
+    recent_count: int = 32768
+    recent_seconds: float = 600.0
+    slice_seconds: float = 0.005
+    slice_stride: int = 16
+    backlog_high: int = 512 * 1024
+    backlog_low: int = 128 * 1024
+    pushed_bytes: int = 4096
+    packet_bytes: int = 100 * 1024
+    piece_bytes: int = 32 * 1024
+    outbox_count: int = 4096
+    outbox_stride: int = 1024
+    outbox_retry: float = 0.1
+    frames_per_second: float = 10_000.0
+    frames_burst: float = 500.0
+    piece_cache_bytes: int = 8 * 1024 * 1024
+    piece_cache_seconds: float = 10.0
+    announced_per_peer: int = 4096
+    announced_total: int = 32768
+    announced_floor: int = 256
+    announcers: int = 16
+    fetch_count: int = 256
+    fetch_bytes: int = 128 * 1024
+    fetch_timeout: float = 5.0
+    fetch_forget: float = 300.0
+    fetch_wait_min: float = 0.05
+    fetch_wait_max: float = 0.1
+    fetch_slack: float = 0.01
+    answer_bytes: int = 2 * 1024 * 1024
+    answer_lookups: int = 4096
+    range_step: int = 32
+    range_quiet: float = 60.0
+    tick: float = 1.0

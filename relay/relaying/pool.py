@@ -1,0 +1,243 @@
+"""The pool of transactions that are relayed: bounded, and without any state of the chain.
+
+What a full pool gives up is chosen by price. Prices are sorted into buckets an eighth of an octave wide, each
+in order of arrival, so that adding, removing and evicting take constant time and nothing is ever sorted.
+Among equal prices the newest wins: a relay has nobody to mine what it holds, and what it has held for long
+its peers have fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from relay.chain.transaction_sender import address_of
+from relay.chain.transactions import BLOB
+from relay.primitives.keys import PublicKey
+
+if TYPE_CHECKING:
+    from relay.chain.transactions import Transaction
+    from relay.relaying.counters import RelayCounters
+    from relay.relaying.options import RelayOptions
+    from relay.relaying.recent import RecentHashes
+
+__all__ = ["PooledTx", "Refusal", "TxPool"]
+
+_LOCAL_BUCKET: Final = 1 << 16  # above the bucket of any 256-bit price: local ones are evicted last
+
+
+class Refusal(StrEnum):
+    """Why the pool did not take a transaction; the values are geth's words (core/txpool/errors.go)."""
+
+    REPLACEMENT_UNDERPRICED = "replacement transaction underpriced"
+    UNDERPRICED = "transaction underpriced"
+    ACCOUNT_LIMIT = "account limit exceeded"
+
+
+class PooledTx:
+    """A transaction that is held.
+
+    Attributes:
+        hash: Keccak-256 of the canonical bytes.
+        wire: the item as it stands in a message (typed ones are RLP strings there).
+        type: EIP-2718 type, 0 for legacy.
+        size: length of the canonical bytes, what announcements tell.
+        signer: public key of the sender: stands for it in tables, since the address costs a hash more.
+        nonce: of the sender.
+        tip_cap, fee_cap: wei per gas; both the gas price for old types.
+        known: bitmask over `RelayPeer.bit`: who has it or was told of it.
+        arrived: when it came in, monotonic seconds.
+        local: submitted by one of our own users.
+        bucket: price class, kept by the pool.
+    """
+
+    __slots__ = (
+        "arrived",
+        "bucket",
+        "fee_cap",
+        "hash",
+        "known",
+        "local",
+        "nonce",
+        "signer",
+        "size",
+        "tip_cap",
+        "type",
+        "wire",
+    )
+
+    def __init__(
+        self, tx: Transaction, wire: bytes, known: int = 0, arrived: float = 0.0, local: bool = False
+    ) -> None:
+        self.hash = tx.hash
+        self.wire = wire
+        self.type = tx.type
+        self.size = tx.size
+        self.signer: bytes = tx.signer
+        self.nonce = tx.nonce
+        tip_cap = self.tip_cap = tx.tip_cap
+        fee_cap = self.fee_cap = tx.fee_cap
+        self.known = known
+        self.arrived = arrived
+        self.local = local
+        # Bit length and the three bits after the leading one: monotone, steps of at most an eighth.
+        price = tip_cap if tip_cap < fee_cap else fee_cap
+        bits = price.bit_length()
+        self.bucket = _LOCAL_BUCKET if local else bits << 3 | (price >> bits - 4 & 7) if bits > 3 else price
+
+    @property
+    def sender(self) -> bytes:
+        """The 20-byte address of the sender, computed anew."""
+        return address_of(PublicKey(self.signer))
+
+
+class TxPool:
+    """Transactions by hash, by sender and nonce, and by price.
+
+    Attributes:
+        by_hash: every transaction held, in order of arrival; read by the hot paths, changed only here.
+        bytes: their wire bytes.
+        on_added: told of each transaction that was taken; None for nobody.
+    """
+
+    __slots__ = (
+        "_buckets",
+        "_counters",
+        "_floor",
+        "_options",
+        "_recent",
+        "_senders",
+        "by_hash",
+        "bytes",
+        "on_added",
+    )
+
+    def __init__(self, options: RelayOptions, counters: RelayCounters, recent: RecentHashes) -> None:
+        self._options = options
+        self._counters = counters
+        self._recent = recent
+        self.by_hash: dict[bytes, PooledTx] = {}
+        self._senders: dict[bytes, dict[int, PooledTx]] = {}
+        self._buckets: dict[int, dict[bytes, PooledTx]] = {}
+        self._floor = _LOCAL_BUCKET
+        self.bytes = 0
+        self.on_added: Callable[[PooledTx], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.by_hash)
+
+    def __contains__(self, tx_hash: bytes) -> bool:
+        return tx_hash in self.by_hash
+
+    def add(self, tx: PooledTx) -> Refusal | None:
+        """Take a transaction whose hash is not held; makes room by evicting cheaper or older ones.
+
+        Returns:
+            None, or why it was not taken.
+        """
+        nonces = self._senders.get(tx.signer)
+        if nonces is None:
+            nonces = self._senders[tx.signer] = {}
+        else:
+            rival = nonces.get(tx.nonce)
+            if rival is not None:
+                if not self._outbids(tx, rival):
+                    return Refusal.REPLACEMENT_UNDERPRICED
+                self._replace(rival, nonces)
+            elif len(nonces) >= self._options.per_sender:
+                return Refusal.ACCOUNT_LIMIT
+        nonces[tx.nonce] = tx
+        self.by_hash[tx.hash] = tx
+        bucket = self._buckets.get(tx.bucket)
+        if bucket is None:
+            bucket = self._buckets[tx.bucket] = {}
+            self._floor = min(self._floor, tx.bucket)
+        bucket[tx.hash] = tx
+        self.bytes += len(tx.wire)
+        if len(self.by_hash) > self._options.pool_count or self.bytes > self._options.pool_bytes:
+            refusal = self._make_room(tx)
+            if refusal is not None:
+                return refusal
+        if self.on_added is not None:
+            self.on_added(tx)
+        return None
+
+    def expire(self, now: float, limit: int = 1024) -> int:
+        """Drop those held for too long, looking at limit of them at most; returns how many.
+
+        A local one may stay up to `lifetime` longer than its own time.
+        """
+        options = self._options
+        gone = 0
+        for tx in list(islice(self.by_hash.values(), limit)):
+            age = now - tx.arrived
+            if age < options.lifetime:
+                break
+            if tx.local and age < options.local_lifetime:
+                # Moved to the end, so that those behind it in order of arrival come up.
+                del self.by_hash[tx.hash]
+                self.by_hash[tx.hash] = tx
+                continue
+            self._drop(tx)
+            gone += 1
+        self._counters.expired += gone
+        return gone
+
+    def newest(self, limit: int) -> Iterator[PooledTx]:
+        """Walk over what arrived last, latest first, at most limit."""
+        return islice(reversed(self.by_hash.values()), limit)
+
+    def by_sender(self) -> dict[bytes, list[PooledTx]]:
+        """Return all by sender, in order of nonce (for RPC: copies everything)."""
+        return {
+            address_of(PublicKey(signer)): [nonces[nonce] for nonce in sorted(nonces)]
+            for signer, nonces in self._senders.items()
+        }
+
+    @property
+    def senders(self) -> int:
+        """How many senders have a transaction here."""
+        return len(self._senders)
+
+    def _outbids(self, tx: PooledTx, rival: PooledTx) -> bool:
+        # Spec: geth core/txpool/legacypool/list.go, Add: both caps reach old * (100 + bump) / 100.
+        blob = BLOB in (tx.type, rival.type)
+        percent = 100 + (self._options.blob_price_bump if blob else self._options.price_bump)
+        return (
+            tx.fee_cap > rival.fee_cap
+            and tx.tip_cap > rival.tip_cap
+            and tx.fee_cap >= rival.fee_cap * percent // 100
+            and tx.tip_cap >= rival.tip_cap * percent // 100
+        )
+
+    def _replace(self, rival: PooledTx, nonces: dict[int, PooledTx]) -> None:
+        self._drop(rival)
+        self._senders[rival.signer] = nonces  # may have been emptied and removed
+        self._counters.replaced += 1
+
+    def _make_room(self, newcomer: PooledTx) -> Refusal | None:
+        options = self._options
+        while len(self.by_hash) > options.pool_count or self.bytes > options.pool_bytes:
+            victim = next(iter(self._buckets[self._floor].values()))
+            self._drop(victim)
+            if victim is newcomer:
+                return Refusal.UNDERPRICED
+            self._counters.evicted += 1
+        return None
+
+    def _drop(self, tx: PooledTx) -> None:
+        del self.by_hash[tx.hash]
+        self.bytes -= len(tx.wire)
+        nonces = self._senders[tx.signer]
+        del nonces[tx.nonce]
+        if not nonces:
+            del self._senders[tx.signer]
+        bucket = self._buckets[tx.bucket]
+        del bucket[tx.hash]
+        if not bucket:
+            del self._buckets[tx.bucket]
+            if tx.bucket == self._floor:
+                self._floor = min(self._buckets, default=_LOCAL_BUCKET)
+        self._recent.add(tx.hash)
