@@ -1,0 +1,119 @@
+"""What the metrics page shows, as plain values read at a scrape: hot paths only count integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from relay.relaying.counters import RelayCounters
+
+__all__ = [
+    "DIAL_ERRORS",
+    "SERVE_ERRORS",
+    "Connections",
+    "MetricsSnapshot",
+    "MetricsSource",
+    "PeerKind",
+    "TorView",
+]
+
+SERVE_ERRORS: Final = (
+    "id_unexpected",
+    "known",
+    "other",
+    "rlpx_enc",
+    "rlpx_proto",
+    "saturated",
+    "self",
+    "useless",
+)
+"""geth's names (p2p/metrics.go) of what ended an inbound connection before the peer joined."""
+DIAL_ERRORS: Final = ("connection", *SERVE_ERRORS)
+"""The same for dials; connection: refused, timed out, no route, or the proxy could not reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerKind:
+    """Peers are counted by these two, never named.
+
+    Attributes:
+        network: onion, ipv4 or ipv6.
+        inbound: it dialed us.
+    """
+
+    network: str
+    inbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Attempts of one direction since the start.
+
+    Attributes:
+        tried: dials begun, or connections accepted.
+        joined: of those, peers that joined.
+        stayed: of those, that stayed a minute.
+        errors: causes to counts; causes outside of DIAL_ERRORS or SERVE_ERRORS count as "other".
+    """
+
+    tried: int = 0
+    joined: int = 0
+    stayed: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TorView:
+    """Tor as far as it matters to peers; all zero without Tor.
+
+    Attributes:
+        bootstrap_percent: 0 to 100.
+        control_connected: the control port answers.
+        service_up: peers can reach our onion address.
+        service_uploads: descriptor uploads that succeeded.
+    """
+
+    bootstrap_percent: int = 0
+    control_connected: bool = False
+    service_up: bool = False
+    service_uploads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSnapshot:
+    """One moment.
+
+    Attributes:
+        peers: joined peers by kind.
+        ingress: bytes from peers since the start.
+        egress: bytes to peers since the start.
+        dials: outbound connections.
+        serves: inbound connections.
+        tor: state of Tor.
+        static_nodes: loaded, rejected, connected.
+        transactions: what relaying counts.
+        pool_transactions: in the pool now.
+        pool_bytes: in the pool now.
+        startup: step of the start to its seconds.
+    """
+
+    peers: Mapping[PeerKind, int] = field(default_factory=dict)
+    ingress: int = 0
+    egress: int = 0
+    dials: Connections = field(default_factory=Connections)
+    serves: Connections = field(default_factory=Connections)
+    tor: TorView = field(default_factory=TorView)
+    static_nodes: Mapping[str, int] = field(default_factory=dict)
+    transactions: RelayCounters = field(default_factory=RelayCounters)
+    pool_transactions: int = 0
+    pool_bytes: int = 0
+    startup: Mapping[str, float] = field(default_factory=dict)
+
+
+class MetricsSource(Protocol):
+    """Who can tell; `app` implements it."""
+
+    def snapshot(self) -> MetricsSnapshot:
+        """Read everything now; cheap, must not raise."""
+        ...

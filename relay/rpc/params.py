@@ -1,0 +1,148 @@
+"""Arguments of methods: from decoded JSON to values, as strict as geth and in its words.
+
+A parser takes a decoded JSON value and returns the argument, or raises `DecodeError` with geth's text, which
+speaks of Go types: clients match on these texts, so they are kept to the letter (common/hexutil/json.go).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relay.primitives.errors import DecodeError
+from relay.rpc.errors import invalid_params
+
+__all__ = ["DATA", "TEXT", "Number", "Parameter", "bind", "hex_data", "hex_quantity", "quantity"]
+
+_HEX: Final = re.compile(r"[0-9a-fA-F]*")
+_MAX_QUANTITY_DIGITS: Final = 16  # 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number as it was written: ids are echoed to the letter, and no digit is ever converted."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One positional parameter of a method, required."""
+
+    parse: Callable[[object], object]
+
+
+def hex_digits(text: str) -> str:
+    """Strip the prefix (geth: checkText).
+
+    Raises:
+        DecodeError: there is none; an empty string is let through, as geth does.
+    """
+    if not text:
+        return ""
+    if text[:2] not in ("0x", "0X"):
+        raise DecodeError("hex string without 0x prefix")
+    return text[2:]
+
+
+def hex_data(text: str) -> bytes:
+    """Read unformatted data, two digits a byte (EIP-1474).
+
+    Raises:
+        DecodeError: no prefix, odd length, not hex.
+    """
+    digits = hex_digits(text)
+    if len(digits) % 2:
+        raise DecodeError("hex string of odd length")
+    if not _HEX.fullmatch(digits):
+        raise DecodeError("invalid hex string")
+    return bytes.fromhex(digits)
+
+
+def hex_quantity(text: str) -> int:
+    """Read a quantity of at most 64 bits (EIP-1474: no leading zeros, "0x0" for zero).
+
+    Raises:
+        DecodeError: anything else.
+    """
+    if not text:
+        raise DecodeError("empty hex string")
+    digits = hex_digits(text)
+    if not digits:
+        raise DecodeError('hex string "0x"')
+    if len(digits) > 1 and digits[0] == "0":
+        raise DecodeError("hex number with leading zero digits")
+    if not _HEX.fullmatch(digits):
+        raise DecodeError("invalid hex string")
+    if len(digits) > _MAX_QUANTITY_DIGITS:
+        raise DecodeError("hex number > 64 bits")
+    return int(digits, 16)
+
+
+def quantity(number: int) -> str:
+    """Write a quantity."""
+    return hex(number)
+
+
+def _go_kind(value: object) -> str:
+    """Name a JSON value as encoding/json does."""
+    match value:
+        case bool():
+            return "bool"
+        case Number():
+            return "number"
+        case list():
+            return "array"
+        case _:
+            return "object"
+
+
+def _data(value: object) -> bytes:
+    go_type = "into Go value of type hexutil.Bytes"
+    if not isinstance(value, str):
+        raise DecodeError(f"json: cannot unmarshal non-string {go_type}")
+    try:
+        return hex_data(value)
+    except DecodeError as error:
+        raise DecodeError(f"json: cannot unmarshal {error} {go_type}") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise DecodeError(f"json: cannot unmarshal {_go_kind(value)} into Go value of type string")
+    return value
+
+
+DATA: Final = Parameter(_data)
+TEXT: Final = Parameter(_text)
+
+
+def bind(params: object, wanted: Sequence[Parameter]) -> list[object]:
+    """Return the arguments for a call (geth: parsePositionalArguments).
+
+    Args:
+        params: the decoded "params", None when it is absent or null.
+        wanted: the parameters, in order.
+
+    Raises:
+        RpcError: -32602.
+    """
+    if params is None:
+        params = []
+    if not isinstance(params, list):
+        raise invalid_params("non-array args")
+    bound = []
+    for index, value in enumerate(params):
+        if index >= len(wanted):
+            raise invalid_params(f"too many arguments, want at most {len(wanted)}")
+        if value is None:
+            raise invalid_params(f"missing value for required argument {index}")
+        try:
+            bound.append(wanted[index].parse(value))
+        except DecodeError as error:
+            raise invalid_params(f"invalid argument {index}: {error}") from None
+    if len(bound) < len(wanted):
+        raise invalid_params(f"missing value for required argument {len(bound)}")
+    return bound

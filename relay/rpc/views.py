@@ -1,0 +1,152 @@
+"""What JSON-RPC needs of the node, declared where it is used; `app` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["NodeInfo", "NodeView", "PeerView", "PoolStatus", "PoolView", "TxSubmitter"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What admin_nodeInfo tells (geth: p2p.NodeInfo).
+
+    Attributes:
+        id: node id, 64 hex digits.
+        name: the client name that peers see.
+        enode: URL; its host is the onion address where that is all there is.
+        enr: text form of the own record.
+        ip: own IP; for an only-onion node "127.0.0.1", as geth shows before it knows better.
+        discovery_port: UDP port, 0 without discovery.
+        listener_port: TCP port that peers dial.
+        listen_addr: HOST:PORT or unix:PATH of the listener.
+        protocols: capability name to what is known of it; for eth: network, genesis, config, head.
+    """
+
+    id: str
+    name: str
+    enode: str
+    enr: str
+    ip: str
+    discovery_port: int
+    listener_port: int
+    listen_addr: str
+    protocols: Mapping[str, object]
+
+    def to_json(self) -> dict[str, object]:
+        """Return geth's JSON shape."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "enode": self.enode,
+            "enr": self.enr,
+            "ip": self.ip,
+            "ports": {"discovery": self.discovery_port, "listener": self.listener_port},
+            "listenAddr": self.listen_addr,
+            "protocols": dict(self.protocols),
+        }
+
+
+class PeerView(Protocol):
+    """A joined peer (`relay.peering.info.PeerInfo`)."""
+
+    @property
+    def id(self) -> str:
+        """Node id, 64 hex digits."""
+        ...
+
+    def to_json(self) -> dict[str, object]:
+        """Return one entry of admin_peers, in geth's shape."""
+        ...
+
+
+class NodeView(Protocol):
+    """The node, as far as eth, net, web3 and admin look."""
+
+    @property
+    def chain_id(self) -> int:
+        """Chain id that transactions are signed for."""
+        ...
+
+    @property
+    def network_id(self) -> int:
+        """Network id of the Status message."""
+        ...
+
+    @property
+    def client_version(self) -> str:
+        """Client name that peers see."""
+        ...
+
+    @property
+    def datadir(self) -> str:
+        """Data folder."""
+        ...
+
+    @property
+    def listening(self) -> bool:
+        """Whether peers can connect."""
+        ...
+
+    @property
+    def peer_count(self) -> int:
+        """Joined peers."""
+        ...
+
+    def node_info(self) -> NodeInfo:
+        """Tell of ourselves."""
+        ...
+
+    def peers(self) -> Sequence[PeerView]:
+        """Tell of each joined peer, in any order."""
+        ...
+
+    def add_peer(self, url: str, /) -> None:
+        """Keep connected to an enode URL or record.
+
+        Raises:
+            DecodeError: it is neither.
+        """
+        ...
+
+    def remove_peer(self, url: str, /) -> None:
+        """Disconnect and dial no more; raises as add_peer."""
+        ...
+
+    def add_trusted(self, url: str, /) -> None:
+        """Let it connect even when all slots are taken; raises as add_peer."""
+        ...
+
+    def remove_trusted(self, url: str, /) -> None:
+        """Undo add_trusted without disconnecting; raises as add_peer."""
+        ...
+
+
+class TxSubmitter(Protocol):
+    """The way into the pool for transactions of our own users."""
+
+    def submit(self, raw: bytes, /) -> bytes:
+        """Take a transaction in canonical form and return its 32-byte hash.
+
+        Raises:
+            RelayError: it is refused; the text is for the user, in geth's words where geth has them.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Counts of the pool: pending ones are relayed; without state nothing is ever queued for a nonce gap."""
+
+    pending: int
+    queued: int = 0
+
+
+class PoolView(Protocol):
+    """The pool, as far as txpool_* looks."""
+
+    def status(self) -> PoolStatus:
+        """Count."""
+        ...
