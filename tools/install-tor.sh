@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 command -v tor >/dev/null && exit 0
 [ -x /usr/sbin/tor ] && exit 0
 if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }; }; then
-    echo "pyrelay: installing tor"
+    echo "pyrelay: installing tor" >&2
     exec tools/apt-install.sh tor
 fi
 echo "pyrelay: the program tor is missing; type the line of your system and run make again:" >&2

@@ -33,7 +33,7 @@ make_venv() {
     # Debian and Ubuntu ship Python without venv and pip
     package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
     if command -v apt-get >/dev/null && can_be_root; then
-        echo "pyrelay: installing $package (this Python has no venv)"
+        echo "pyrelay: installing $package (this Python has no venv)" >&2
         tools/apt-install.sh "$package" || fail "could not install $package"
         "$python" -m venv "$venv" || fail "could not make $venv"
         rm -f "$log"
@@ -52,11 +52,11 @@ case "$(cat "$stamp" 2>/dev/null)" in
 esac
 
 if [ -d "$venv" ] && ! supported "$venv/bin/python"; then rm -rf "$venv"; fi
-[ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then make_venv; fi
 rm -f "$stamp"
 lock=requirements.lock
 [ "$what" = dev ] && lock=requirements-dev.lock
-echo "pyrelay: installing what $lock names into $venv"
+echo "pyrelay: installing what $lock names into $venv" >&2
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r "$lock"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 printf '%s' "$want" >"$stamp"
