@@ -522,7 +522,11 @@ class PeerSession(asyncio.Protocol):
         if self._connection is None or not self._connection.handshake_done or not transport.can_write_eof():
             transport.close()
             return
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection in this very moment
+            transport.abort()
+            return
         transport.resume_reading()
 
     def _end(self, departure: Departure) -> None:

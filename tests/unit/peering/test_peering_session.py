@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 
 import pytest
@@ -469,6 +470,18 @@ class TestLeaving:
         assert reason_of(link.listener) == (DisconnectReason.TOO_MANY_PEERS, True)
         assert link.dialer.phase is link.listener.phase is Phase.CLOSED
         assert near.peers.connections == far.peers.connections == 0
+
+    def test_peer_that_resets_while_we_hang_up_is_no_bug_of_ours(self) -> None:
+        loop, near, _, link = joined()
+
+        def not_connected() -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+        link.near.write_eof = not_connected  # type: ignore[method-assign]
+        link.dialer.disconnect()
+        settle([loop], [link])
+        assert link.dialer.phase is Phase.CLOSED
+        assert near.bugs == []
 
     def test_peer_that_does_not_close_is_cut_after_two_seconds(self) -> None:
         loop, near, _, link = joined()
