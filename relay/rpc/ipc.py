@@ -128,9 +128,7 @@ class IpcServer:
         except RpcError as error:
             yield encode_error(NULL, error).encode()
 
-    async def _send(
-        self, writer: asyncio.StreamWriter, answer: bytes, subscriptions: Subscriptions
-    ) -> bool:
+    async def _send(self, writer: asyncio.StreamWriter, answer: bytes, subscriptions: Subscriptions) -> bool:
         """Write one answer; false when the client takes too little, which is then cut off."""
         if answer:
             writer.write(answer + b"\n")
@@ -144,7 +142,6 @@ class IpcServer:
         _log.warning("ipc client does not read its answers", waiting_bytes=waiting)
         writer.transport.abort()
         return False
-
 
     def _notify(self, writer: asyncio.StreamWriter, line: bytes) -> None:
         """Write without waiting; a client that takes too little is cut off."""
