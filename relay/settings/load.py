@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,12 @@ from relay.settings.options import BY_TOML_KEY, OPTIONS, Option
 CONFIG_NAME: Final = "pyrelay.toml"
 MAX_CONFIG: Final = 1 << 20  # bytes
 _PREFIX: Final = "PYRELAY_"
+_TESTS: Final = "PYRELAY_TEST_"  # set for the test suite, not for the daemon
+# Kubernetes tells every pod of a Service called pyrelay: PYRELAY_SERVICE_HOST=..., PYRELAY_PORT=tcp://...
+_SERVICE_LINK: Final = re.compile(
+    r"PYRELAY_(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)=.*"
+    r"|PYRELAY_(.+_)?PORT=(tcp|udp|sctp)://.*"
+)
 
 
 def environment() -> Mapping[str, str]:
@@ -78,7 +85,9 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     known = {option.variable: option for option in OPTIONS}
     found = {}
     for variable, text in env.items():
-        if not variable.startswith(_PREFIX) or variable.startswith("PYRELAY_TEST_"):
+        if not variable.startswith(_PREFIX) or variable.startswith(_TESTS):
+            continue
+        if _SERVICE_LINK.fullmatch(f"{variable}={text}"):
             continue
         option = known.get(variable)
         if option is None:
@@ -91,7 +100,7 @@ def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a data folder that is none is told of when it is used
         if required:
             raise UsageError(f"--config {path}: there is no such file") from None
         return {}
@@ -101,7 +110,9 @@ def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
         raise UsageError(f"{path}: larger than {MAX_CONFIG} bytes, so no configuration of pyrelay")
     try:
         document = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; numbers of thousands of digits
         raise UsageError(f"{path}: not TOML: {error}") from None
     return _from_document(document, path)
 
@@ -112,7 +123,8 @@ def _from_document(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
         option = BY_TOML_KEY.get(key)
         if option is None or option.name == "config":
             raise UsageError(f"{path}: {key}: no such setting{_suggestion(key, list(BY_TOML_KEY))}")
-        found[option.name] = _parse(option, _text_of(value, f"{path}: {key}"), f"{path}: {key}")
+        where = f"{path}: {key}"
+        found[option.name] = _parse(option, _text_of(option, value, where), where)
     return found
 
 
@@ -126,14 +138,25 @@ def _flatten(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
     return found
 
 
-def _text_of(value: Any, where: str) -> str:  # noqa: ANN401 - whatever TOML holds
-    if isinstance(value, bool):
+def _text_of(option: Option, value: Any, where: str) -> str:  # noqa: ANN401 - whatever TOML holds
+    """Bring a value of TOML to the form that flags have; a text is that form for every option."""
+    if isinstance(value, str):
+        return value
+    if option.is_switch and isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int):
+    if option.is_number and type(value) is int:
         return str(value)
-    if isinstance(value, list) and all(isinstance(each, str | int) for each in value):
+    if option.is_list and isinstance(value, list) and all(type(each) in (str, int) for each in value):
         return ",".join(str(each) for each in value)
-    raise UsageError(f"{where}: expected a text, a whole number, true or false, or a list of these")
+    raise UsageError(f"{where}: expected {_expected(option)}")
+
+
+def _expected(option: Option) -> str:
+    if option.is_switch:
+        return "true or false"
+    if option.is_number:
+        return "a whole number"
+    return 'an array, such as ["a", "b"]' if option.is_list else 'a text: "..."'
 
 
 def _parse(option: Option, text: str, where: str) -> Any:  # noqa: ANN401 - the option's own type

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from relay.primitives.address import Address, TcpAddress, unix_address
 from relay.primitives.errors import UsageError
-from relay.transports.addresses import Address, TcpAddress, UnixAddress
+from relay.settings.values import is_loopback
 from relay.transports.policy import Mode
 
 Clearnet = Literal["direct", "tor", "off"]
@@ -61,9 +61,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_tor_given()
+        self._check_tor_is_one()
         self._check_clearnet()
-        self._check_proxy_is_local()
-        self._check_onion_target()
+        self._check_tor_is_local()
+        self._check_onion()
+        self._check_ipc_path()
 
     @property
     def has_tor(self) -> bool:
@@ -101,9 +103,29 @@ class Settings:
         """Whether the proxy is on another host, which then sees what it is asked."""
         return self.tor_proxy is not None and not self.tor_proxy.is_local
 
+    @property
+    def remote_control(self) -> bool:
+        """Whether the control port is on another host, which then gets the onion service's key."""
+        return self.tor_control is not None and not self.tor_control.is_local
+
+    @property
+    def wants_onion_service(self) -> bool:
+        """Whether peers shall be able to reach this relay by an onion address."""
+        return self.has_tor and (self.onion_address is not None or self.onion_service == "auto")
+
+    def _check_tor_is_one(self) -> None:
+        if not self.tor_launch:
+            return
+        for given, flag in (
+            (self.tor_proxy, "--tor-proxy"),
+            (self.tor_control, "--tor-control"),
+            (self.tor_password_file, "--tor-password-file"),
+            (self.onion_address, "--onion-address"),
+        ):
+            if given is not None:
+                raise UsageError(f"--tor-launch starts a Tor of our own: leave {flag} out, or --tor-launch")
+
     def _check_tor_given(self) -> None:
-        if self.tor_launch and self.tor_proxy is not None:
-            raise UsageError("--tor-launch starts a Tor of our own: leave --tor-proxy out, or --tor-launch")
         if self.has_tor:
             return
         for wanted, flag in (
@@ -111,7 +133,9 @@ class Settings:
             (self.prefer_tor, "--prefer-tor"),
             (self.clearnet in ("tor", "off"), f"--clearnet {self.clearnet}"),
             (self.tor_control is not None, "--tor-control"),
+            (self.tor_password_file is not None, "--tor-password-file"),
             (self.onion_address is not None, "--onion-address"),
+            (self.onion_target is not None, "--onion-target"),
         ):
             if wanted:
                 raise UsageError(f"{flag} needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
@@ -123,22 +147,40 @@ class Settings:
             other = "--only-onion" if self.only_onion else f"--clearnet {self.clearnet}"
             raise UsageError(f"--prefer-tor and {other} contradict each other: choose one")
 
-    def _check_proxy_is_local(self) -> None:
-        if self.remote_proxy and self.mode.hides_ip and not self.tor_proxy_remote_ok:
+    def _check_tor_is_local(self) -> None:
+        if self.tor_proxy_remote_ok or not self.mode.hides_ip:
+            return
+        if self.remote_proxy:
             raise UsageError(
                 f"--tor-proxy {self.tor_proxy} is not on this host: whoever runs it, and the wire to it, sees"
                 " this relay. Use a Tor on this host, or add --tor-proxy-remote-ok if you know both"
             )
+        if self.remote_control:
+            raise UsageError(
+                f"--tor-control {self.tor_control} is not on this host: the onion service's key would cross"
+                " the wire. Use a Tor on this host, or add --tor-proxy-remote-ok if you know that wire"
+            )
 
-    def _check_onion_target(self) -> None:
+    def _check_onion(self) -> None:
+        if self.onion_address is not None and self.onion_service == "off":
+            raise UsageError("--onion-address and --onion-service off contradict each other: choose one")
+        if self.onion_address is not None and self.onion_listen is None:
+            raise UsageError(
+                "--onion-address is served by torrc, so give what its HiddenServicePort leads to, too:"
+                " --onion-listen 127.0.0.1:PORT or unix:PATH"
+            )
         listener = self.onion_listen
-        if listener is None or not self.mode.hides_ip:
-            return
-        if isinstance(listener, TcpAddress) and listener.is_wildcard:
+        if listener is not None and listener.is_wildcard and self.mode.hides_ip:
             raise UsageError(
                 f"--onion-listen {listener} is open on every interface, which tells who runs the onion"
                 " service: use 127.0.0.1, unix:PATH or the address of the pod"
             )
+
+    def _check_ipc_path(self) -> None:
+        try:
+            unix_address(str(self.ipc_path.absolute()))
+        except UsageError as error:
+            raise UsageError(f"{error}: give a shorter one by --ipcpath") from None
 
     @property
     def onion_listener(self) -> Address:
@@ -151,6 +193,11 @@ class Settings:
         found = []
         if self.remote_proxy:
             found.append(f"the Tor proxy {self.tor_proxy} is not on this host: it sees what it is asked")
+        if self.remote_control:
+            found.append(
+                f"the control port {self.tor_control} is not on this host:"
+                " the onion service's key crosses the wire"
+            )
         if self.mode is Mode.CLEARNET_TOR:
             found.append(
                 "IP peers are dialed through Tor exits: an exit sees the peer's address and that somebody"
@@ -161,16 +208,8 @@ class Settings:
                 "clearnet and onion are used with one node key: whoever sees both links this host's IP"
                 " address to the onion address; --only-onion avoids it"
             )
-        if isinstance(self.onion_listen, TcpAddress) and not _is_loopback(self.onion_listen):
+        if self.onion_listen is not None and not self.onion_listen.is_local:
             found.append(f"--onion-listen {self.onion_listen} is not loopback: let only Tor reach it")
-        if self.http and not _host_is_loopback(self.http_addr):
+        if self.http and not is_loopback(self.http_addr):
             found.append(f"JSON-RPC on {self.http_addr} is open to others: put it behind authentication")
         return tuple(found)
-
-
-def _is_loopback(address: Address) -> bool:
-    return isinstance(address, UnixAddress) or _host_is_loopback(address.host)
-
-
-def _host_is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host).is_loopback

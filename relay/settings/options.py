@@ -51,10 +51,20 @@ class Option:
         """Whether the flag stands alone, without a value."""
         return self.parse is values.boolean
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the value is one whole number."""
+        return isinstance(self.parse, values.WholeNumber)
 
-_PORT: Final = values.whole_number(0, 65535)
-_PORT_ONE: Final = values.whole_number(1, 65535)
-_HTTP_MODULES: Final = values.words("eth", "net", "web3", "txpool", "admin", "rpc")
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list: commas in text, an array in TOML."""
+        return self.parse is values.eth_versions or isinstance(self.parse, values.Words)
+
+
+_PORT: Final = values.WholeNumber(0, 65535)
+_PORT_ONE: Final = values.WholeNumber(1, 65535)
+_HTTP_MODULES: Final = values.Words("eth", "net", "web3", "txpool", "admin", "rpc")
 
 _B, _N, _T, _P, _O = "basics", "network", "Tor", "peers", "what it shows"
 
@@ -74,8 +84,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option("port", _PORT, "30303", "PORT", _N, "clearnet listener's port"),
     Option("eth-versions", values.eth_versions, "69,70,71", "LIST", _N, "eth versions that are offered"),
-    Option("tor-proxy", values.address, None, "ADDR", _T, "Tor's SOCKS5 proxy, HOST:PORT or unix:PATH"),
-    Option("tor-proxy-remote-ok", values.boolean, "false", "", _T, "allow a proxy that is not on this host"),
+    Option("tor-proxy", values.destination, None, "ADDR", _T, "Tor's SOCKS5 proxy, HOST:PORT or unix:PATH"),
+    Option("tor-proxy-remote-ok", values.boolean, "false", "", _T, "allow a Tor that is not on this host"),
     Option("prefer-tor", values.boolean, "false", "", _T, "dial the onion first where a peer has both"),
     Option("only-onion", values.boolean, "false", "", _T, "nothing outside Tor, onion peers only"),
     Option(
@@ -86,7 +96,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         _T,
         "how IP peers are dialed: direct, tor (exits), off",
     ),
-    Option("tor-control", values.address, None, "ADDR", _T, "Tor's control port (default: probed)"),
+    Option("tor-control", values.destination, None, "ADDR", _T, "Tor's control port (default: probed)"),
     Option("tor-password-file", values.path, None, "FILE", _T, "password of the control port"),
     Option("tor-launch", values.boolean, "false", "", _T, "start an own tor in DATADIR/tor"),
     Option("onion-service", values.one_of("auto", "off"), "auto", "auto|off", _T, "publish an onion service"),
@@ -101,14 +111,19 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "onion-target",
-        values.address,
+        values.destination,
         None,
         "ADDR",
         _T,
         "the target that Tor is told (default: the listener)",
     ),
     Option(
-        "onion-address", values.onion_address, None, "ONION", _T, "an address served by torrc instead of ours"
+        "onion-address",
+        values.onion_address,
+        None,
+        "ONION",
+        _T,
+        "an address served by torrc instead; needs --onion-listen",
     ),
     Option(
         "nodekey", values.path, None, "FILE", _P, "secp256k1 key, 64 hex digits (default: DATADIR/nodekey)"
@@ -137,9 +152,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
         _P,
         "peers above the limits (default: DATADIR/trusted-nodes.json)",
     ),
-    Option("maxpeers", values.whole_number(0, 10_000), "50", "N", _P, "peers at most"),
-    Option("maxpendpeers", values.whole_number(1, 10_000), "50", "N", _P, "handshakes under way at most"),
-    Option("dial-ratio", values.whole_number(1, 1_000), "3", "N", _P, "one in N peers is dialed by us"),
+    Option("maxpeers", values.WholeNumber(0, 10_000), "50", "N", _P, "peers at most"),
+    Option("maxpendpeers", values.WholeNumber(1, 10_000), "50", "N", _P, "handshakes under way at most"),
+    Option("dial-ratio", values.WholeNumber(1, 1_000), "3", "N", _P, "one in N peers is dialed by us"),
     Option("metrics.addr", values.ip_address, "127.0.0.1", "IP", _O, "metrics and health page"),
     Option("metrics.port", _PORT, "6060", "PORT", _O, "its port"),
     Option("http", values.boolean, "false", "", _O, "JSON-RPC over HTTP", toml="http.enabled"),
@@ -159,7 +174,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "verbosity",
-        values.whole_number(0, 5),
+        values.WholeNumber(0, 5),
         "3",
         "0-5",
         _O,

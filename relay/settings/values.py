@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from relay.primitives.address import Address, TcpAddress, parse_address, parse_ip
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.onion import parse_onion
 from relay.protocols.eth.versions import BY_VERSION
-from relay.transports.addresses import Address, parse_address, parse_ip
 
 Parser: TypeAlias = Callable[[str], Any]
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_SHOWN: Final = 80  # characters of a wrong value that a message repeats
 
 
 def boolean(text: str) -> bool:
@@ -25,19 +27,22 @@ def boolean(text: str) -> bool:
         return True
     if lowered in _FALSE:
         return False
-    raise UsageError(f"{text!r} is neither true nor false")
+    raise UsageError(f"{shown(text)} is neither true nor false")
 
 
-def whole_number(low: int, high: int) -> Parser:
-    """Make a parser of decimal integers between two bounds, both included."""
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """A parser of decimal integers between two bounds, both included."""
 
-    def parse(text: str) -> int:
+    low: int
+    high: int
+
+    def __call__(self, text: str) -> int:
+        """Read one."""
         digits = text.strip()
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 20) or not low <= int(digits) <= high:
-            raise UsageError(f"{text!r} is not a whole number from {low} to {high}")
+        if not _is_short_number(digits) or not self.low <= int(digits) <= self.high:
+            raise UsageError(f"{shown(text)} is not a whole number from {self.low} to {self.high}")
         return int(digits)
-
-    return parse
 
 
 def one_of(*choices: str) -> Parser:
@@ -45,7 +50,7 @@ def one_of(*choices: str) -> Parser:
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise UsageError(f"{text!r} is none of: {', '.join(choices)}")
+            raise UsageError(f"{shown(text)} is none of: {', '.join(choices)}")
         return text
 
     return parse
@@ -54,7 +59,7 @@ def one_of(*choices: str) -> Parser:
 def path(text: str) -> Path:
     """Read a file's path; ``~`` is the home folder."""
     if not text or "\0" in text:
-        raise UsageError("an empty path")
+        raise UsageError(f"{shown(text)} is no path")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -62,8 +67,16 @@ def path(text: str) -> Path:
 
 
 def address(text: str) -> Address:
-    """Read ``HOST:PORT`` or ``unix:PATH``."""
+    """Read ``HOST:PORT`` or ``unix:PATH`` of a listener; port 0 is a free one."""
     return parse_address(text)
+
+
+def destination(text: str) -> Address:
+    """Read ``HOST:PORT`` or ``unix:PATH`` of what is there to be connected."""
+    found = parse_address(text)
+    if isinstance(found, TcpAddress) and found.port == 0:
+        raise UsageError(f"{shown(text)}: port 0 can not be connected")
+    return found
 
 
 def ip_address(text: str) -> str:
@@ -91,25 +104,37 @@ def eth_versions(text: str) -> tuple[int, ...]:
     """Read a comma-separated list of eth versions that the protocol table describes."""
     versions = []
     for word in text.split(","):
-        if not word.strip().isdigit() or int(word) not in BY_VERSION:
+        if not _is_short_number(word.strip()) or int(word) not in BY_VERSION:
             known = ", ".join(str(version) for version in sorted(BY_VERSION))
-            raise UsageError(f"{word.strip()!r} is no eth version known here: {known}")
+            raise UsageError(f"{shown(word.strip())} is no eth version known here: {known}")
         versions.append(int(word))
     return tuple(sorted(set(versions)))
 
 
-def words(*choices: str) -> Parser:
-    """Make a parser of a comma-separated list of words out of a fixed list."""
-    parse_one = one_of(*choices)
+class Words:
+    """A parser of a comma-separated list of words out of a fixed list."""
 
-    def parse(text: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(parse_one(word.strip()) for word in text.split(",") if word.strip()))
+    def __init__(self, *choices: str) -> None:
+        self._parse_one = one_of(*choices)
 
-    return parse
+    def __call__(self, text: str) -> tuple[str, ...]:
+        """Read one; doubles count once."""
+        words = (word.strip() for word in text.split(","))
+        return tuple(dict.fromkeys(self._parse_one(word) for word in words if word))
 
 
 def text(value: str) -> str:
     """Take a text as it is; control characters are refused, since it lands in logs."""
     if not value or not value.isprintable():
-        raise UsageError(f"{value!r} is empty or holds control characters")
+        raise UsageError(f"{shown(value)} is empty or holds control characters")
     return value
+
+
+def shown(text: str) -> str:
+    """Quote what was given, for a message of one line."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def _is_short_number(text: str) -> bool:
+    """Whether int() takes it: other scripts have digits, too, and thousands of digits raise."""
+    return text.isascii() and text.isdigit() and len(text) < 20

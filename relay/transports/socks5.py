@@ -22,6 +22,7 @@ METHOD_NONE: Final = 0x00
 METHOD_PASSWORD: Final = 0x02
 METHOD_REFUSED: Final = 0xFF
 CONNECT: Final = 0x01
+RESOLVE: Final = 0xF0  # Tor's own; an IP address is answered at once, by no other proxy
 ATYP_IPV4: Final = 0x01
 ATYP_NAME: Final = 0x03
 ATYP_IPV6: Final = 0x04
@@ -82,7 +83,7 @@ REMEDY: Final = "give Tor's SocksPort as --tor-proxy"
 
 
 class SocksHandshake:
-    """One CONNECT, from the greeting to the proxy's reply.
+    """One request, from the greeting to the proxy's reply.
 
     Write what `take_output` returns, read at most `wanted` bytes, hand them to `receive`, until `done`.
     Reading no more than `wanted` leaves the destination's first bytes in the socket for whoever comes next.
@@ -90,11 +91,14 @@ class SocksHandshake:
     Args:
         to: onion addresses and names go out as names, for the proxy to resolve.
         credentials: the only method offered, since a proxy that picked "none" would share circuits.
+        command: CONNECT, or RESOLVE, whose answer has the same form.
     """
 
-    def __init__(self, to: Endpoint, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, to: Endpoint, credentials: Credentials | None = None, *, command: int = CONNECT
+    ) -> None:
         self._credentials = credentials
-        self._request = bytes((VERSION, CONNECT, 0)) + _encode(to)
+        self._request = bytes((VERSION, command, 0)) + _encode(to)
         self._method = METHOD_NONE if credentials is None else METHOD_PASSWORD
         self._output = bytearray((VERSION, 1, self._method))
         self._buffer = bytearray()

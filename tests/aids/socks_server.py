@@ -23,6 +23,7 @@ from typing import Self
 ATYP_IPV4 = 1
 ATYP_NAME = 3
 ATYP_IPV6 = 4
+RESOLVE = 0xF0
 
 Route = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
@@ -87,6 +88,7 @@ class SocksServer:
         unrouted: reply code for a destination without a route.
         record_only: answer success to what has no route, and hold the line.
         path: listen on this unix socket instead of TCP.
+        is_tor: answer Tor's RESOLVE of 127.0.0.1, which every other proxy refuses.
         connections: accepted so far, also those that never asked.
         asked: every CONNECT, in order.
     """
@@ -97,6 +99,7 @@ class SocksServer:
     record_only: bool = False
     path: str | None = None
     host: str = "127.0.0.1"
+    is_tor: bool = True
     scripts: list[Script] = field(default_factory=list)
     connections: int = 0
     spliced: int = 0
@@ -200,7 +203,10 @@ class SocksServer:
             await _send(script, writer, stranger)
             return
         username, password = await self._authenticate(script, methods, reader, writer)
-        asked = await _request(reader, username, password)
+        command, asked = await _request(reader, username, password)
+        if command == RESOLVE:
+            await _send(script, writer, _RESOLVED if self.is_tor else bytes((5, 7, 0, 1)) + bytes(6))
+            return
         await self._note(asked=asked)
         await self._answer(script, asked, reader, writer)
 
@@ -293,6 +299,7 @@ _STRANGERS = {
     Act.SOCKS4: b"\x00\x5b" + bytes(6),
     Act.CONTROL: b"514 Authentication required.\r\n",
 }
+_RESOLVED = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00"
 _REPLIES = {
     Act.PARTIAL: b"\x05\x00\x00\x01\x7f",
     Act.BAD_ATYP: b"\x05\x00\x00\x09" + bytes(6),
@@ -306,16 +313,18 @@ def _success(script: Script) -> bytes:
     return b"\x05\x00\x00\x01" + bytes(6) + greeting
 
 
-async def _request(reader: asyncio.StreamReader, username: bytes | None, password: bytes | None) -> Asked:
+async def _request(
+    reader: asyncio.StreamReader, username: bytes | None, password: bytes | None
+) -> tuple[int, Asked]:
     version, command, _, address_type = await reader.readexactly(4)
-    assert (version, command) == (5, 1), "not a CONNECT of SOCKS5"
+    assert (version, command) in ((5, 1), (5, RESOLVE)), "not a request of SOCKS5"
     if address_type == ATYP_NAME:
         host = (await _field(reader)).decode("ascii")
     else:
         packed = await reader.readexactly({ATYP_IPV4: 4, ATYP_IPV6: 16}[address_type])
         host = str(ipaddress.ip_address(packed))
     port = int.from_bytes(await reader.readexactly(2), "big")
-    return Asked(address_type, host, port, username, password)
+    return command, Asked(address_type, host, port, username, password)
 
 
 async def _field(reader: asyncio.StreamReader) -> bytes:

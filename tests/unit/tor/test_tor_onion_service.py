@@ -272,6 +272,18 @@ def test_external_service_is_assumed_up():
     assert told == [KEY.address]
 
 
+async def test_external_service_stays_up_when_the_control_port_dies(tmp_path):
+    async with served(tmp_path) as server, running(server, watch_only=True) as watched:
+        ExternalOnion(KEY.address, watched.board, lambda _: None).announce()
+        await server.wait_for("GETINFO network-liveness")
+        server.answers["PROTOCOLINFO"] = DROP
+        server.drop()
+        await watched.until(lambda status: not status.control_connected)
+        assert watched.board.status.service_up
+        assert watched.told.empty()
+    assert watched.told.empty()
+
+
 @pytest.mark.parametrize("target", ["relay.example:1", "example", "unix:relative", "unix:/with blank"])
 def test_target_that_tor_would_resolve_or_misread_is_refused(target):
     with pytest.raises(UsageError):

@@ -1,0 +1,173 @@
+"""What JSON-RPC and the metrics page see of the daemon."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from relay.app.nodes import NodeFiles
+from relay.app.observer import PeerCounts
+from relay.app.record import OwnRecord
+from relay.app.startup import Startup
+from relay.chain.networks import ChainConfig
+from relay.observe.snapshot import MetricsSnapshot, PeerKind, TorView
+from relay.peering.info import PeerInfo, peer_info
+from relay.peering.peers import PeerSet
+from relay.peering.scheduler import DialScheduler
+from relay.primitives.address import Address, TcpAddress
+from relay.primitives.enode import Enode
+from relay.primitives.keys import node_id
+from relay.primitives.node import Node
+from relay.relaying.handler import EthRelay
+from relay.rpc.views import NodeInfo, PoolStatus
+from relay.tor.status import StatusBoard
+
+
+class Relay:
+    """The running parts, handed to the views.
+
+    Attributes:
+        listeners: where peers come in, by label.
+        onion: our onion address while it is published.
+    """
+
+    def __init__(
+        self,
+        chain: ChainConfig,
+        peers: PeerSet,
+        scheduler: DialScheduler,
+        eth: EthRelay,
+        record: OwnRecord,
+        board: StatusBoard | None,
+    ) -> None:
+        self.chain, self.peers, self.scheduler, self.eth = chain, peers, scheduler, eth
+        self.record, self.board = record, board
+        self.listeners: dict[str, Address] = {}
+        self.onion: tuple[str, int] | None = None
+
+
+class NodeAdapter:
+    """`relay.rpc.views.NodeView`, `TxSubmitter` and `PoolView` of a running relay."""
+
+    def __init__(self, relay: Relay, client: str, datadir: str) -> None:
+        self._relay = relay
+        self.client_version = client
+        self.datadir = datadir
+
+    @property
+    def chain_id(self) -> int:
+        """Chain id that transactions are signed for."""
+        return self._relay.chain.chain_id
+
+    @property
+    def network_id(self) -> int:
+        """Network id of the Status message."""
+        return self._relay.chain.network_id
+
+    @property
+    def listening(self) -> bool:
+        """Whether peers can connect."""
+        relay = self._relay
+        return "clearnet" in relay.listeners or relay.onion is not None
+
+    @property
+    def peer_count(self) -> int:
+        """Joined peers."""
+        return len(self._relay.peers)
+
+    def node_info(self) -> NodeInfo:
+        """Tell of ourselves."""
+        relay = self._relay
+        public_key = relay.peers.public_key
+        listener = relay.listeners.get("clearnet") or relay.listeners.get("onion")
+        host, port = self._public_endpoint(listener)
+        return NodeInfo(
+            id=node_id(public_key).hex(),
+            name=self.client_version,
+            enode=Enode(public_key, host, port, 0).url,
+            enr=relay.record.record.to_text(),
+            ip="127.0.0.1",
+            discovery_port=0,
+            listener_port=port,
+            listen_addr="" if listener is None else str(listener),
+            protocols={"eth": self._eth_info()},
+        )
+
+    def _public_endpoint(self, listener: Address | None) -> tuple[str, int]:
+        if self._relay.onion is not None:
+            return self._relay.onion
+        return "127.0.0.1", listener.port if isinstance(listener, TcpAddress) else 0
+
+    def _eth_info(self) -> dict[str, object]:
+        chain, known = self._relay.chain, self._relay.eth.ranges.current
+        return {
+            "network": chain.network_id,
+            "genesis": "0x" + chain.genesis_hash.hex(),
+            "head": "0x" + known.latest_hash.hex(),
+            "earliestBlock": known.earliest,
+            "latestBlock": known.latest,
+        }
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Tell of each joined peer."""
+        return [peer_info(session) for session in self._relay.peers.sessions()]
+
+    def add_peer(self, url: str) -> None:
+        """Keep connected to an enode URL or record."""
+        self._relay.scheduler.add_static(Node.parse(url))
+
+    def remove_peer(self, url: str) -> None:
+        """Disconnect and dial no more."""
+        self._relay.scheduler.remove_peer(Node.parse(url).public_key)
+
+    def add_trusted(self, url: str) -> None:
+        """Let it connect even when all slots are taken."""
+        self._relay.peers.trust(Node.parse(url).public_key)
+
+    def remove_trusted(self, url: str) -> None:
+        """Undo add_trusted without disconnecting."""
+        self._relay.peers.distrust(Node.parse(url).public_key)
+
+    def submit(self, raw: bytes) -> bytes:
+        """Take a transaction of our own users."""
+        return self._relay.eth.submit(raw)
+
+    def status(self) -> PoolStatus:
+        """Count the pool."""
+        return PoolStatus(len(self._relay.eth.pool))
+
+
+class MetricsAdapter:
+    """`relay.observe.snapshot.MetricsSource` of a running relay."""
+
+    def __init__(self, relay: Relay, counts: PeerCounts, files: NodeFiles, startup: Startup) -> None:
+        self._relay, self._counts, self._files, self._startup = relay, counts, files, startup
+
+    def snapshot(self) -> MetricsSnapshot:
+        """Read everything now."""
+        relay = self._relay
+        kinds = Counter(PeerKind(str(each.label), each.inbound) for each in relay.peers.sessions())
+        return MetricsSnapshot(
+            peers=kinds,
+            ingress=relay.peers.ingress,
+            egress=relay.peers.egress,
+            dials=self._counts.connections(inbound=False),
+            serves=self._counts.connections(inbound=True),
+            tor=_tor_view(relay.board),
+            static_nodes={
+                "loaded": relay.scheduler.static_loaded,
+                "rejected": self._files.rejected,
+                "connected": relay.scheduler.static_connected,
+            },
+            transactions=relay.eth.counters,
+            pool_transactions=len(relay.eth.pool),
+            pool_bytes=relay.eth.pool.bytes,
+            startup=dict(self._startup.seconds),
+        )
+
+
+def _tor_view(board: StatusBoard | None) -> TorView:
+    if board is None:
+        return TorView()
+    status = board.status
+    return TorView(status.bootstrap_percent, status.control_connected, status.service_up, status.uploads)

@@ -1,0 +1,62 @@
+"""The command ``pyrelay``: finds the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from relay.primitives.errors import LocalError, RelayError, UsageError
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+# Modules are imported when their command is asked for: the daemon must not pay for the screen's libraries.
+COMMANDS: Final = {
+    "localnet": "relay.cli.localnet",
+    "key": "relay.cli.key",
+    "enr": "relay.cli.enr",
+    "config": "relay.cli.config",
+    "doctor": "relay.cli.doctor",
+    "version": "relay.cli.version",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 1 failed, 2 usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words.pop(0) if words and not words[0].startswith("-") else ""
+    try:
+        return _command(name)(words)
+    except LocalError as error:
+        return _fail(str(error), error.exit_code)
+    except RelayError as error:
+        return _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; the interpreter must not complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name and name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(COMMANDS)}"
+        raise UsageError(f"{name[:40]!r}: no such command; {hint}")
+    module = importlib.import_module(COMMANDS[name] if name else "relay.cli.daemon")
+    return cast("Callable[[Sequence[str]], int]", module.run)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"pyrelay: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
