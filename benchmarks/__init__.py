@@ -1,0 +1,1 @@
+"""Measurements: pyrelay next to geth in the same run, its profile, microbenchmarks."""

@@ -1,0 +1,103 @@
+"""docs/performance.md, written from a result: text and tables together, so that neither gets old alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report import (
+    HEAD,
+    MICRO_HEAD,
+    TOR_HEAD,
+    cells,
+    machine_words,
+    markdown_table,
+    micro_cells,
+    tor_cells,
+)
+
+_PAGE = """# Performance
+
+This page is written by `make bench ARGS=--write-docs` from `benchmarks/results/{file}`. Do not edit it.
+
+{machine}.
+Relays: {relays}.
+
+## pyrelay next to geth
+
+Lower is better, but for throughput. A ratio is pyrelay's value divided by geth's, from the same run on the
+same machine. A target that was missed says so.
+
+{table}
+
+{notes}
+
+### How it is measured
+
+- The relay in the middle is a process of its own, fresh for each scenario. pyrelay and geth take turns, so
+  that a slow spell of the machine hits both.
+- A source and the sinks are peers in two further processes. Transactions are signed, encoded and compressed
+  beforehand: {transfers}. Some thousands go through the relay before anything is counted.
+- Every sink compares what it got with what was sent, byte for byte; a single loss is printed above. Sinks
+  ask for announced transactions at once, 256 at a time.
+- With one sink every transaction is pushed whole. With 25, geth's rule holds in both relays: whole to the
+  square root of all peers, announced to the others, who fetch it.
+- Latency is from the moment before the source writes a transaction to the moment a sink has read it, over
+  all sinks; clocks are the same, since all run on one machine.
+- CPU is the relay's own process, user and system time, divided by the number of transactions; at 200/s this
+  includes what the relay does when idle.
+- geth uses all cores, pyrelay one. The load needs cores, too: with {cores} cores geth's threads compete with
+  it at full speed, and pyrelay's one thread does not. "cores" and "load_cores" in the result tell how much.
+- geth is synced by the Engine API on a chain of its own and has a pool large enough for the run.
+  pyrelay runs with its defaults, but for the number of peers.
+
+Flags:
+
+```
+{flags}
+```
+
+## Tor beside clearnet
+
+The same daemon, reached at its clearnet port and at its onion service on a private Tor network on this
+machine (three authorities, four relays, all on the same cores). Round trips on the public network are longer;
+the cost of a connection in memory and CPU is the same.
+
+{tor}
+
+## The parts
+
+Microbenchmarks (`python -m benchmarks.micro`): the fastest of many rounds, for one item.
+
+{micro}
+
+## Running it
+
+```
+make bench                              # all of it, below 15 minutes; needs Go once, to build geth
+make bench ARGS=--quick                 # one round, smaller
+make bench ARGS="--only full-1 peers"   # some scenarios
+make profile                            # a flame graph of the relay at full speed
+```
+"""
+
+
+def page(result: Mapping[str, Any], file: str) -> str:
+    """The whole page."""
+    relays = result["relays"]
+    return _PAGE.format(
+        file=file,
+        machine=machine_words(result),
+        relays=", ".join(f"{name} {relay['version']}" for name, relay in relays.items()) or "none",
+        table=markdown_table(HEAD, cells(result["rows"])) if result["rows"] else "Not measured in this run.",
+        notes="\n".join(f"- {note}" for note in result["notes"]),
+        transfers=result["transfers"],
+        cores=result["machine"]["cores"],
+        flags="\n".join(f"{name} {' '.join(relay['flags'])}" for name, relay in relays.items()),
+        tor=markdown_table(TOR_HEAD, tor_cells(result["tor"]))
+        if result["tor"]
+        else "Not measured in this run.",
+        micro=markdown_table(MICRO_HEAD, micro_cells(result["micro"]))
+        if result["micro"]
+        else "Not measured.",
+    )

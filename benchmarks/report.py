@@ -1,0 +1,126 @@
+"""A run as text: tables for a terminal and for docs/performance.md, from the same JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.targets import Row
+from benchmarks.tor import LABELS
+
+Cells = Sequence[str]
+
+HEAD = ("measure", "unit", "pyrelay", "geth", "ratio", "target", "verdict")
+
+
+def rows_as_json(rows: Iterable[Row]) -> list[dict[str, object]]:
+    return [
+        {
+            "measure": row.measure.label,
+            "unit": row.measure.unit,
+            "pyrelay": _plain(row.ours),
+            "geth": _plain(row.geth),
+            "ratio": _plain(row.ratio),
+            "target": row.measure.target.words(row.measure.unit) if row.measure.target else "",
+            "verdict": row.verdict,
+        }
+        for row in rows
+    ]
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def number(value: float | None) -> str:
+    """Three digits that count, thousands apart."""
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def cells(rows: Iterable[Mapping[str, Any]]) -> list[Cells]:
+    return [
+        (
+            row["measure"],
+            row["unit"],
+            number(row["pyrelay"]),
+            number(row["geth"]),
+            number(row["ratio"]),
+            row["target"],
+            row["verdict"],
+        )
+        for row in rows
+    ]
+
+
+def tor_cells(figures: Mapping[str, Mapping[str, float]]) -> list[Cells]:
+    clearnet, tor = figures["clearnet"], figures["tor"]
+    return [(label, number(clearnet[name]), number(tor[name])) for name, label in LABELS.items()]
+
+
+def micro_cells(cases: Iterable[Mapping[str, Any]]) -> list[Cells]:
+    return [
+        (
+            case["group"],
+            case["name"],
+            f"{case['best_us']:,.2f}",
+            f"{case['per_second']:,.0f}",
+            number(case["megabytes_per_second"]) if case["megabytes_per_second"] else "",
+        )
+        for case in cases
+    ]
+
+
+TOR_HEAD = ("one connection of the daemon", "clearnet", "Tor")
+MICRO_HEAD = ("group", "what", "us", "1/s", "MB/s")
+
+
+def text_table(head: Cells, body: Sequence[Cells]) -> str:
+    """Columns in line; the first two to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
+    lines = []
+    for row in (head, *body):
+        padded = [
+            cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "").isdigit()
+
+
+def markdown_table(head: Cells, body: Sequence[Cells]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The whole run for a terminal."""
+    parts = [machine_words(result)]
+    if result["rows"]:
+        parts.append(text_table(HEAD, cells(result["rows"])))
+    parts += ["\n".join(result["notes"])] if result["notes"] else []
+    if result["tor"]:
+        parts.append(text_table(TOR_HEAD, tor_cells(result["tor"])))
+    if result["micro"]:
+        parts.append(text_table(MICRO_HEAD, micro_cells(result["micro"])))
+    return "\n\n".join(parts)
+
+
+def machine_words(result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    rounds = result["rounds"]
+    times = f"medians of {rounds} rounds" if rounds > 1 else "one round"
+    return (
+        f"{result['time']}, {times}: {machine['cores']} cores of {machine['processor']},"
+        f" {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']};"
+        f" other programs kept {machine['others_cores']:.2f} cores busy meanwhile"
+    )
