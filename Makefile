@@ -1,7 +1,6 @@
 # One vocabulary; `make help` lists it. Everything runs from .venv, which the first target makes.
 VENV ?= .venv
 PY := $(VENV)/bin/python
-export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test fmt lint types arch unit e2e interop bench profile soak lock coverage clean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from relay.protocols.eth.messages import BlockRangeUpdate
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from relay.relaying.roster import RelayPeer
 
 __all__ = ["BlockRange", "RangeKeeper"]
+
+_Head: TypeAlias = tuple[int, bytes]
 
 _FIRST_VERSION: Final = 69  # of eth, with BlockRangeUpdate
 
@@ -37,22 +39,32 @@ class RangeKeeper:
         current: what we name.
     """
 
-    __slots__ = ("_claims", "_options", "current")
+    __slots__ = ("_claims", "_options", "_sure", "_witnesses", "current")
 
     def __init__(self, genesis_hash: bytes, options: RelayOptions) -> None:
         self._options = options
-        self._claims: dict[RelayPeer, tuple[BlockRange, bool]] = {}
+        self._claims: dict[RelayPeer, tuple[_Head, bool]] = {}
+        self._witnesses: dict[_Head, dict[RelayPeer, int]] = {}  # who names a head, with its earliest block
+        self._sure: dict[_Head, int] = {}  # heads that count, with the highest earliest of their witnesses
         self.current = BlockRange(0, 0, genesis_hash)
 
     def learn(self, peer: RelayPeer, claim: BlockRange, trusted: bool) -> None:
         """Take what a peer says of its range; its former word does not count any more."""
-        self._claims[peer] = (claim, trusted)
+        self._forget(peer)
+        head = (claim.latest, claim.latest_hash)
+        self._claims[peer] = (head, trusted)
+        witnesses = self._witnesses.setdefault(head, {})
+        witnesses[peer] = claim.earliest
+        if head in self._sure:
+            self._sure[head] = max(self._sure[head], claim.earliest)
+        elif trusted or len(witnesses) > 1:
+            self._sure[head] = max(witnesses.values())
         self._conclude()
 
     def left(self, peer: RelayPeer) -> None:
         """Forget a peer's word; what was concluded stays until others say otherwise."""
-        if self._claims.pop(peer, None) is not None:
-            self._conclude()
+        self._forget(peer)
+        self._conclude()
 
     def tell(self, peers: Iterable[RelayPeer], now: float) -> int:
         """Send updates to whom they are due; returns to how many."""
@@ -68,15 +80,22 @@ class RangeKeeper:
                 told += 1
         return told
 
+    def _forget(self, peer: RelayPeer) -> None:
+        head, _ = self._claims.pop(peer, (None, False))
+        if head is None:
+            return
+        witnesses = self._witnesses[head]
+        earliest = witnesses.pop(peer)
+        if not witnesses:
+            del self._witnesses[head]
+        if head not in self._sure:
+            return
+        if len(witnesses) < 2 and not any(self._claims[each][1] for each in witnesses):
+            del self._sure[head]
+        elif earliest == self._sure[head]:
+            self._sure[head] = max(witnesses.values())
+
     def _conclude(self) -> None:
-        witnesses: dict[tuple[int, bytes], list[int]] = {}
-        sure: set[tuple[int, bytes]] = set()
-        for claim, trusted in self._claims.values():
-            head = (claim.latest, claim.latest_hash)
-            earliest = witnesses.setdefault(head, [])
-            earliest.append(claim.earliest)
-            if trusted or len(earliest) > 1:
-                sure.add(head)
-        if sure:
-            best = max(sure)
-            self.current = BlockRange(max(witnesses[best]), *best)
+        if self._sure:
+            best = max(self._sure)
+            self.current = BlockRange(self._sure[best], *best)

@@ -33,6 +33,7 @@ SIZE_TOLERANCE: Final = 8  # bytes an announced size may be off; geth tx_fetcher
 _RELAYED_TYPES: Final = frozenset((0, 1, 2, 4))  # blob transactions (3) are not relayed yet
 _MAX_SIZE: Final = 128 * 1024  # geth's pool takes no larger one; core/txpool/legacypool, txMaxSize
 _SMOOTHING: Final = 0.1  # weight of a new sample of how long direct copies take (our choice)
+_FETCHED: Final = 4096  # fetched transactions whose late copies are looked out for (our choice)
 _LONGEST_SAMPLE: Final = 0.2  # seconds: one straggler must not move the average far (our choice)
 
 
@@ -91,6 +92,7 @@ class Fetcher:
 
     Attributes:
         entries: by hash, what was announced and is not held; read by intake, changed only here.
+        fetched: of the last transactions that were fetched, when they had been announced; read by intake.
         wait: seconds that a hash waits for its direct copy now.
     """
 
@@ -108,6 +110,7 @@ class Fetcher:
         "_timer_due",
         "_waiting",
         "entries",
+        "fetched",
         "wait",
     )
 
@@ -129,6 +132,7 @@ class Fetcher:
         self._next_id = int.from_bytes(rand(4), "big")
         self._offend = offend
         self.entries: dict[bytes, Announcement] = {}
+        self.fetched: dict[bytes, float] = {}
         self.wait = options.fetch_wait_min
         self._direct_delay = 0.0
         self._waiting: deque[Announcement] = deque()
@@ -187,7 +191,11 @@ class Fetcher:
         if entry is None:
             return 0
         if pushed:
-            self._learn_delay(entry)
+            self._learn_delay(entry.heard)
+            if entry.state is _State.WAITING:
+                self._counters.direct_in_wait += 1
+        elif entry.state is _State.FETCHING:
+            self._remember(tx_hash, entry.heard)
         entry.state = _State.DONE
         mask = 0
         for peer in entry.announcers:
@@ -337,13 +345,22 @@ class Fetcher:
         payload = rlp.encode((request.id, [entry.hash for entry in wanted]))
         peer.session.send(GET_POOLED_TRANSACTIONS, payload)
 
-    def _learn_delay(self, entry: Announcement) -> None:
+    def pushed_late(self, tx_hash: bytes) -> None:
+        """Note that what was fetched came unasked, too: a longer wait would have saved the fetch."""
+        heard = self.fetched.pop(tx_hash, None)
+        if heard is not None:
+            self._learn_delay(heard)
+
+    def _remember(self, tx_hash: bytes, heard: float) -> None:
+        self.fetched[tx_hash] = heard
+        if len(self.fetched) > _FETCHED:
+            del self.fetched[next(iter(self.fetched))]
+
+    def _learn_delay(self, heard: float) -> None:
         options = self._options
-        sample = min(self._loop.time() - entry.heard, _LONGEST_SAMPLE)
+        sample = min(self._loop.time() - heard, _LONGEST_SAMPLE)
         self._direct_delay += _SMOOTHING * (sample - self._direct_delay)
         self.wait = min(max(2.0 * self._direct_delay, options.fetch_wait_min), options.fetch_wait_max)
-        if entry.state is _State.WAITING:
-            self._counters.direct_in_wait += 1
 
     def _arm(self) -> None:
         """Set the one timer to the next thing that is due."""

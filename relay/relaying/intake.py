@@ -64,6 +64,7 @@ class Intake:
         "_admission",
         "_counters",
         "_fetcher",
+        "_flushed_at",
         "_gossip",
         "_loop",
         "_options",
@@ -95,6 +96,7 @@ class Intake:
         self._loop = loop
         self._round: deque[RelayPeer] = deque()  # peers with work, each once
         self._scheduled = False
+        self._flushed_at = loop.time()
         self._spent = 0.0  # seconds worked since the last turn began
 
     @property
@@ -154,9 +156,18 @@ class Intake:
         self._spent = 0.0
         if self._round:
             self._run(self._options.slice_seconds)
-        self._gossip.flush()
+        now = self._loop.time()
+        if not self._round or self._is_due(now):
+            self._flushed_at = now
+            self._gossip.flush()
         if self._round:
             self._schedule()
+
+    def _is_due(self, now: float) -> bool:
+        """Whether to send although more waits: fewer, larger frames cost less, but nobody waits for long."""
+        options = self._options
+        full = len(self._gossip.batch) >= options.batch_count
+        return full or now - self._flushed_at >= options.batch_seconds
 
     def _run(self, budget: float) -> None:
         clock, peers, stride = self._loop.time, self._round, self._options.slice_stride
@@ -207,6 +218,7 @@ class Intake:
         self._counters.seen += len(items)
         held, recent, seen, bit = self._pool.by_hash, self._recent, parcel.seen, peer.bit
         young, old = recent.young, recent.old
+        unasked, fetched = parcel.request is None, self._fetcher.fetched
         duplicates = duplicate_bytes = 0
         for item in items:
             # The headers are known to be canonical since the message was split.
@@ -225,6 +237,8 @@ class Intake:
             if tx is not None:
                 tx.known |= bit
                 duplicates += 1
+                if unasked and tx_hash in fetched:
+                    self._fetcher.pushed_late(tx_hash)
                 duplicate_bytes += len(item)
             elif tx_hash in young or tx_hash in old:
                 self._counters.repeats += 1

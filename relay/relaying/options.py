@@ -28,6 +28,8 @@ class RelayOptions:
         slice_stride: transactions between two looks at the clock.
         backlog_high: bytes a peer may have waiting before its socket is not read any more.
         backlog_low: bytes under which it is read again.
+        batch_count: new transactions after which they go out although more wait to be judged.
+        batch_seconds: the same by time: with many peers a frame costs more than what is in it.
         pushed_bytes: larger transactions are announced only (geth: txMaxBroadcastSize).
         packet_bytes: target size of a message of transactions or announcements (geth: maxTxPacketSize).
         piece_bytes: most that is compressed as one shared piece.
@@ -71,6 +73,8 @@ class RelayOptions:
     slice_stride: int = 16
     backlog_high: int = 512 * 1024
     backlog_low: int = 128 * 1024
+    batch_count: int = 256
+    batch_seconds: float = 0.015
     pushed_bytes: int = 4096
     packet_bytes: int = 100 * 1024
     piece_bytes: int = 32 * 1024

@@ -32,7 +32,9 @@ Lookup: TypeAlias = Callable[[str, int], list[Any]]
 StreamSocket: TypeAlias = socket.socket
 _Target: TypeAlias = tuple[str, int] | str
 
-BACKLOG: Final = 128  # connections the kernel holds until they are accepted
+BACKLOG: Final = (
+    4096  # connections the kernel holds: a burst over it waits a second for its SYN to be repeated
+)
 MAX_LOOKUPS: Final = 8  # names asked for at a time; a further one fails at once
 MAX_RESOLVED: Final = 4  # addresses of one name that are tried
 STREAM_LIMIT: Final = 1 << 16  # bytes a StreamReader holds

@@ -67,6 +67,23 @@ def test_the_wait_follows_how_long_direct_copies_take_within_bounds():
     assert fetcher.wait == 0.1
 
 
+def test_the_wait_grows_when_copies_come_after_the_fetch():
+    house = House(2)
+    announcer, pusher = house.sessions
+    fetcher = house.relay.fetcher
+    for account in range(40):
+        house.announce(announcer, told(account))
+        house.loop.advance(0.12)
+        for request_id, _ in announcer.requests():
+            house.answer(announcer, request_id, item(account=account))
+        house.push(pusher, item(account=account))
+        house.loop.settle()
+        house.loop.advance(0.1)
+    assert fetcher.wait == 0.1
+    assert fetcher.fetched == {}
+    assert house.relay.counters.direct_in_wait == 0
+
+
 def test_hashes_keep_one_order_though_the_wait_becomes_shorter():
     house = House(1)
     house.relay.fetcher.wait = 0.1
