@@ -13,7 +13,7 @@ from relay.chain.networks import ChainConfig
 from relay.primitives.hashing import keccak256
 from relay.primitives.keys import NodeKey
 from relay.primitives.rlp import encode
-from tests.aids.geth import CHAIN_ID, write_genesis
+from tests.aids.geth_tools import CHAIN_ID, write_genesis
 from tests.aids.transactions import build, pooled
 
 __all__ = ["OwnChain"]

@@ -11,75 +11,30 @@ that geth chose itself. The folder keeps geth.log.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from relay.localnet.genesis import throwaway_genesis
 from relay.primitives.enode import Enode
 from relay.primitives.enode import parse as parse_enode
 from relay.primitives.errors import LocalError
+from relay.primitives.keys import PublicKey, node_id
 from relay.rpc.client import call
+from tests.aids.geth_tools import geth_folder, leash
 from tests.aids.until import until
 
-__all__ = ["CHAIN_ID", "GENESIS_TIME", "Geth", "attach", "geth_folder", "run_devp2p", "write_genesis"]
+__all__ = ["Geth"]
 
-ROOT = Path(__file__).parents[2]
-CHAIN_ID = 7799
-GENESIS_TIME = 1_700_000_000
 BATCH = 500  # calls; geth takes 1,000 at a time
 ZERO = "0x" + "00" * 32
 STOP_SECONDS = 15.0
 TAIL = 40  # lines of the log in messages
-SYSTEM_CONTRACTS = (
-    "00000961ef480eb55e80d19ad83579a64c007002",  # EIP-7002
-    "0000bbddc7ce488642fb579f8b00f3a590007251",  # EIP-7251
-    "0000f90827f1c53a10cb7a02335b175320002935",  # EIP-2935
-    "000f3df6d732807ef1319fb7b8bb8522d0beac02",  # EIP-4788
-)
-
-
-@cache
-def geth_folder() -> Path:
-    """Where geth, devp2p and testdata are; built by tools/install-geth.sh when nobody told by variable."""
-    folder = os.environ.get("PYRELAY_TEST_GETH")
-    if not folder:
-        script = subprocess.run(
-            [ROOT / "tools" / "install-geth.sh"], check=True, stdout=subprocess.PIPE, text=True
-        )
-        folder = script.stdout.strip()
-    return Path(folder)
-
-
-def write_genesis(
-    path: Path, funded: Iterable[bytes] = (), chain_id: int = CHAIN_ID, timestamp: int = GENESIS_TIME
-) -> Path:
-    """Write a genesis.json with every fork up to Osaka active and the system contracts that blocks need.
-
-    Args:
-        path: of the file; returned.
-        funded: addresses with a thousand ether each.
-        chain_id: no part of the genesis hash.
-        timestamp: Unix seconds; another one makes another genesis hash.
-    """
-    genesis = throwaway_genesis(chain_id, funded, timestamp)
-    alloc = genesis["alloc"]
-    assert isinstance(alloc, dict)
-    upstream = json.loads((geth_folder() / "testdata" / "genesis.json").read_text())["alloc"]
-    for address in SYSTEM_CONTRACTS:
-        alloc["0x" + address] = {"balance": "0x0", "nonce": "0x1", "code": upstream[address]["code"]}
-    path.write_text(json.dumps(genesis))
-    return path
 
 
 class Geth:
@@ -154,10 +109,9 @@ class Geth:
         """Run one of geth's commands that end by themselves; what it says goes to the log."""
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
-                [geth_folder() / "geth", *words],
+                [*leash(), geth_folder() / "geth", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_us,
             )
         try:
             code = await until(lambda: _ended(child), f"geth {words[0]}", 60.0)
@@ -181,11 +135,10 @@ class Geth:
         ]  # fmt: skip
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(
-                [geth_folder() / "geth", *flags, *self._flags],
+                [*leash(), geth_folder() / "geth", *flags, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_us,
                 start_new_session=True,
             )
 
@@ -415,7 +368,7 @@ class Geth:
 
     def drops(self, public_key: bytes) -> list[str]:
         """The lines that tell of the end of a connection with a node, or of a complaint about it."""
-        short = _node_id(public_key)[:16]
+        short = node_id(PublicKey(public_key)).hex()[:16]
         ends = self.lines("Removing p2p peer", short) + self.lines("Dropping", short)
         return ends + [line for line in self.lines(short) if line.startswith(("WARN", "ERROR"))]
 
@@ -431,33 +384,6 @@ class Geth:
         return "\n".join(self.log().splitlines()[-TAIL:]) if self.log_path.exists() else ""
 
 
-async def attach(ipc_path: Path, expression: str, deadline: float = 30.0) -> str:
-    """Evaluate an expression in geth's console on some node's unix socket; returns what it prints."""
-    code, output = await _run("geth", "attach", "--exec", expression, str(ipc_path), deadline=deadline)
-    assert code == 0, output
-    return output.strip()
-
-
-async def run_devp2p(*words: str, deadline: float = 120.0) -> tuple[int, str]:
-    """Run geth's devp2p tool; returns exit code and everything it wrote."""
-    return await _run("devp2p", *words, deadline=deadline)
-
-
-async def _run(program: str, *words: str, deadline: float) -> tuple[int, str]:
-    child = await asyncio.create_subprocess_exec(
-        geth_folder() / program, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    try:
-        async with asyncio.timeout(deadline):
-            output, _ = await child.communicate()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    assert child.returncode is not None
-    return child.returncode, re.sub(r"\x1b\[[0-9;]*m", "", output.decode("utf-8", "replace"))
-
-
 def _forkchoice(head: str) -> dict[str, str]:
     return {"headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": head}
 
@@ -466,18 +392,6 @@ def _is_hash(answer: object) -> bool:
     return isinstance(answer, str) and re.fullmatch("0x[0-9a-f]{64}", answer) is not None
 
 
-def _node_id(public_key: bytes) -> str:
-    from relay.primitives.keys import node_id
-
-    return node_id(public_key).hex()
-
-
 def _ended(child: subprocess.Popen[bytes]) -> str | None:
     code = child.poll()
     return None if code is None else str(code)
-
-
-def _die_with_us() -> None:
-    """Have the kernel end a child with its starter: geth would outlive a test run that is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -47,11 +47,11 @@ class Sockets:
 
 
 def sockets_of(pid: int) -> Sockets:
-    """The sockets that a process holds now."""
+    """The sockets that a process holds now; one that it closes meanwhile may be missing."""
     inodes = socket_inodes(pid)
     tcp = tuple(each for each in tcp_table() if each.inode in inodes)
     known = {each.inode for each in tcp} | _unix_inodes()
-    return Sockets(tcp, frozenset(inodes - known))
+    return Sockets(tcp, frozenset(inodes - known) & socket_inodes(pid))
 
 
 def speaks_only_to(relay: RelayProcess, tor: int | None) -> tuple[Tcp, ...]:
