@@ -1,0 +1,206 @@
+"""What moves nodes into the table, out of it and between its lists: hearsay, proofs, silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Final
+
+from relay.protocols.discv5.asking import Asker
+from relay.protocols.discv5.candidates import Candidates, DialBudget
+from relay.protocols.discv5.contact import Contact, ContactCache
+from relay.protocols.discv5.events import Failure, NodeDropped, NodeSeen, NodeVerified, Ponged
+from relay.protocols.discv5.messages import Kind
+from relay.protocols.discv5.networks import ITSELF, NetworkClass
+from relay.protocols.discv5.options import Options
+from relay.protocols.discv5.outbox import Outbox
+from relay.protocols.discv5.requests import Call, Outcome
+from relay.protocols.discv5.revalidation import Revalidation
+from relay.protocols.discv5.session import Sessions
+from relay.protocols.discv5.table import Entry, Table
+
+__all__ = ["Neighbours"]
+
+_DROP_FACTOR: Final = 3  # what silence leaves of an entry's checks; go-ethereum table_reval.go
+
+
+class Neighbours:
+    """The table and those who wait to enter it."""
+
+    __slots__ = (
+        "_asker", "_budget", "_candidate_due", "_candidates", "_contacts", "_network", "_options", "_outbox",
+        "_revalidation", "_sessions", "first_entered", "open", "table",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        table: Table,
+        asker: Asker,
+        sessions: Sessions,
+        contacts: ContactCache,
+        outbox: Outbox,
+        network: NetworkClass,
+        options: Options,
+        uniform: Callable[[], float],
+    ) -> None:
+        self.table = table
+        self._asker = asker
+        self._sessions = sessions
+        self._contacts = contacts
+        self._outbox = outbox
+        self._network = network
+        self._options = options
+        self._revalidation = Revalidation(
+            options.fast_interval, options.slow_interval, options.quiet, uniform
+        )
+        self._candidates = Candidates(options.candidates, options.candidates_per_teller)
+        self._candidate_due = inf
+        self._budget = DialBudget(options.dials_per_host, options.dial_window)
+        self.open = False
+        """Whether nodes that came by themselves are let in: not before the first refresh has ended."""
+        self.first_entered: Callable[[float], None] = _nothing
+        """Told when a node entered the empty table."""
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next ping is due; infinity without one."""
+        return min(self._revalidation.next_deadline, self._candidate_due)
+
+    def poll(self, now: float) -> None:
+        """Send the pings that are due."""
+        for entry in self._revalidation.due(now):
+            if self._asker.ping(entry.contact, self._revalidated, now) is not None:
+                self._revalidation.settled(entry.contact.node_id)
+        if self._candidate_due <= now:
+            self._prove_next(now)
+
+    def heard(self, contact: Contact, teller: Hashable, now: float) -> None:
+        """Take note of a node that somebody told us of; teller as in `NetworkClass.group_of`."""
+        entry = self.table.entries.get(contact.node_id)
+        if entry is not None:
+            self._update(entry, contact, now, by_itself=False)
+        elif not self._options.prove_before_entry:
+            self._enter(contact, teller, now)
+        elif contact.address is not None and self.table.has_room(contact.node_id):
+            self._queue(contact, teller, now)
+
+    def introduced(self, contact: Contact, now: float) -> None:
+        """Take note of a node that made a handshake with us, by its record's own address."""
+        known = self._contacts.of(contact.record)
+        entry = self.table.entries.get(known.node_id)
+        if entry is not None:
+            self._update(entry, known, now, by_itself=True)
+        elif self.open:
+            self.heard(known, ITSELF, now)
+        self._outbox.emit(NodeSeen(known, known.node_id))
+
+    def may_dial(self, contact: Contact, now: float) -> bool:
+        """Count a first call to an address against the budget of its host; calls to proved ones are free."""
+        node, address = contact.node_id, contact.address
+        entry = self.table.entries.get(node)
+        if (entry is not None and entry.live and entry.contact.address == address) or (
+            (node, address) in self._sessions
+        ):
+            return True
+        return self._budget.take(self._network.host_of(address), now)
+
+    def ended(self, call: Call, outcome: Outcome, now: float) -> None:
+        """Learn from the end of any request whether a node is there."""
+        if not isinstance(outcome, Failure):
+            self._answered(call, outcome, now)
+        elif outcome is Failure.TIMEOUT or outcome is Failure.UNREACHABLE:
+            self._silent(call, now)
+
+    def _answered(self, call: Call, outcome: Outcome, now: float) -> None:
+        contact = call.contact
+        entry = self.table.entries.get(contact.node_id)
+        if entry is None:
+            entry = self._admit_proved(call, now)
+        if entry is None or entry.contact.address != contact.address:
+            return
+        entry.heard = now
+        entry.checks += 1
+        self._revalidation.move(entry, now, slow=True)
+        if not entry.live:
+            entry.live = True
+            self._outbox.emit(NodeVerified(entry.contact))
+        if isinstance(outcome, Ponged) and outcome.enr_seq > entry.contact.record.seq:
+            self._asker.findnode(entry.contact, (0,), self._renewed, now)
+
+    def _admit_proved(self, call: Call, now: float) -> Entry | None:
+        # What came in on a stream has answered on that stream, not on the address of its record.
+        known = self._contacts.of(call.contact.record)
+        if known.address is None or known.address != call.contact.address:
+            return None
+        waiting = self._candidates.pop(known.node_id)
+        return self._enter(known, call.teller if waiting is None else waiting[1], now)
+
+    def _silent(self, call: Call, now: float) -> None:
+        entry = self.table.entries.get(call.contact.node_id)
+        if entry is None or entry.contact.address != call.contact.address:
+            return
+        if call.kind is not Kind.PING:
+            # One lost answer is no proof of death: a ping soon decides.
+            self._revalidation.move(entry, now, slow=False)
+            return
+        entry.checks //= _DROP_FACTOR
+        if entry.checks:
+            self._revalidation.move(entry, now, slow=False)
+        else:
+            self._drop(entry, now)
+
+    def _drop(self, entry: Entry, now: float) -> None:
+        node = entry.contact.node_id
+        self._revalidation.remove(entry)
+        following, unproved = self.table.remove(node, promote=not self._options.prove_before_entry)
+        if following is not None:
+            self._revalidation.add(following, now)
+        if unproved is not None:
+            self._queue(unproved, ITSELF, now)
+        self._outbox.emit(NodeDropped(node))
+
+    def _enter(self, contact: Contact, teller: Hashable, now: float) -> Entry | None:
+        entry = self.table.add(contact, teller)
+        if entry is not None:
+            self._revalidation.add(entry, now)
+            if len(self.table) == 1:
+                self.first_entered(now)
+        return entry
+
+    def _update(self, entry: Entry, contact: Contact, now: float, *, by_itself: bool) -> None:
+        before = entry.contact
+        if self.table.update(entry, contact, by_itself=by_itself):
+            self._revalidation.move(entry, now, slow=False)
+        elif entry.contact is not before and entry.live:
+            self._outbox.emit(NodeVerified(entry.contact))
+
+    def _renewed(self, call: Call, outcome: Outcome, now: float) -> None:
+        entry = self.table.entries.get(call.contact.node_id)
+        if entry is not None and isinstance(outcome, tuple) and outcome:
+            self._update(entry, outcome[0], now, by_itself=False)
+
+    def _revalidated(self, call: Call, _outcome: Outcome, _now: float) -> None:
+        self._revalidation.settled(call.contact.node_id)
+
+    def _queue(self, contact: Contact, teller: Hashable, now: float) -> None:
+        if self._candidates.add(contact, teller) and self._candidate_due == inf:
+            self._candidate_due = now
+
+    def _prove_next(self, now: float) -> None:
+        self._candidate_due = now + self._options.candidate_interval
+        while (waiting := self._candidates.take()) is not None:
+            contact, teller = waiting
+            wanted = contact.node_id not in self.table.entries and self.table.has_room(contact.node_id)
+            # Bootnodes are our own choice and may be called as often as it takes.
+            if wanted and (teller is None or self.may_dial(contact, now)):
+                self._asker.ping(contact, _ignored, now, teller)
+                return
+        self._candidate_due = inf
+
+
+def _ignored(_call: Call, _outcome: Outcome, _now: float) -> None:
+    """`Neighbours.ended` has learned all there is."""
+
+
+def _nothing(_now: float) -> None:
+    """Take no notice."""

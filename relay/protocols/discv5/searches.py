@@ -1,0 +1,157 @@
+"""Lookups under way, and the refreshes made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Final
+
+from relay.primitives.keys import NodeId
+from relay.protocols.discv5.asking import Asker
+from relay.protocols.discv5.contact import Contact
+from relay.protocols.discv5.distance import lookup_distances
+from relay.protocols.discv5.events import Failure, NodeSeen
+from relay.protocols.discv5.lookup import RESULT_SIZE, Lookup
+from relay.protocols.discv5.neighbours import Neighbours
+from relay.protocols.discv5.options import Options
+from relay.protocols.discv5.outbox import Outbox
+from relay.protocols.discv5.requests import Call, Outcome
+
+__all__ = ["Refresh", "Searches"]
+
+_MAX_DOUBLINGS: Final = 12
+
+
+class Searches:
+    """Lookups under way."""
+
+    __slots__ = ("_asker", "_bound", "_neighbours", "_outbox", "_own_id", "_retries", "_running")
+
+    def __init__(
+        self, own_id: NodeId, asker: Asker, neighbours: Neighbours, outbox: Outbox, options: Options
+    ) -> None:
+        self._own_id = own_id
+        self._asker = asker
+        self._neighbours = neighbours
+        self._outbox = outbox
+        self._bound = options.lookups
+        self._retries = options.lookup_retries
+        self._running: dict[Lookup, Callable[[Lookup, float], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def begin(self, target: NodeId, done: Callable[[Lookup, float], None], now: float) -> bool:
+        """Start a lookup; returns False, without calling done, when too many are under way."""
+        if len(self._running) >= self._bound:
+            return False
+        start = self._neighbours.table.closest(target, RESULT_SIZE)
+        lookup = Lookup(target, self._own_id, start, retries=self._retries)
+        self._running[lookup] = done
+        self._advance(lookup, now)
+        return True
+
+    def _advance(self, lookup: Lookup, now: float) -> None:
+        while questions := lookup.next_questions():
+            for contact, teller in questions:
+                self._ask(lookup, contact, teller, now)
+        if lookup.finished:
+            self._running.pop(lookup)(lookup, now)
+
+    def _ask(self, lookup: Lookup, contact: Contact, teller: Hashable, now: float) -> None:
+        def done(call: Call, outcome: Outcome, now: float) -> None:
+            self._answered(lookup, call.contact.node_id, outcome, now)
+
+        if not self._neighbours.may_dial(contact, now):
+            lookup.failed(contact.node_id)
+            return
+        distances = lookup_distances(lookup.target, contact.node_id)
+        if self._asker.findnode(contact, distances, done, now, teller) is not None:
+            lookup.failed(contact.node_id)
+
+    def _answered(self, lookup: Lookup, node: NodeId, outcome: Outcome, now: float) -> None:
+        if isinstance(outcome, tuple):
+            for contact in lookup.answered(node, outcome):
+                self._outbox.emit(NodeSeen(contact, node))
+                self._neighbours.heard(contact, node, now)
+        else:
+            lookup.failed(node, final=outcome is not Failure.TIMEOUT)
+        self._advance(lookup, now)
+
+
+class Refresh:
+    """Fills the table by lookups: for ourselves and for random ids, from the bootnodes on.
+
+    While the table has fewer than 16 nodes the time between two refreshes is short, and doubles with each
+    that brought nothing new.
+    """
+
+    __slots__ = (
+        "_began", "_bootnodes", "_doublings", "_neighbours", "_options", "_own_id", "_rand", "_searches",
+        "_seen", "_uniform", "_waiting", "due",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        own_id: NodeId,
+        neighbours: Neighbours,
+        searches: Searches,
+        options: Options,
+        rand: Callable[[int], bytes],
+        uniform: Callable[[], float],
+    ) -> None:
+        self._own_id = own_id
+        self._neighbours = neighbours
+        self._searches = searches
+        self._options = options
+        self._rand = rand
+        self._uniform = uniform
+        self._bootnodes: dict[NodeId, Contact] = {}
+        self._waiting = 0
+        self._doublings = 0
+        self._seen = 0
+        self._began = -inf
+        self.due = -inf
+        """When the next one begins; infinity while one is under way."""
+
+    def add_bootnode(self, contact: Contact) -> None:
+        """Begin with this node in each refresh."""
+        self._bootnodes[contact.node_id] = contact
+        if not self._waiting and not len(self._neighbours.table):
+            self.due = -inf
+
+    def poll(self, now: float) -> None:
+        """Begin a refresh if one is due."""
+        if self.due > now:
+            return
+        self.due = inf
+        self._began = now
+        targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(self._options.refresh_lookups)]
+        # One more than there are, so that none that ends at once ends the refresh.
+        self._waiting = len(targets) + 1
+        for contact in self._bootnodes.values():
+            self._neighbours.heard(contact, None, now)
+        for target in targets:
+            if not self._searches.begin(target, self._one_done, now):
+                self._waiting -= 1
+        self._one_done(None, now)
+
+    def grown(self, now: float) -> None:
+        """A node entered the empty table, so that a refresh makes sense soon."""
+        if not self._waiting:
+            self.due = max(now, self._began + self._options.starved_interval / 2)
+
+    def _one_done(self, _lookup: Lookup | None, now: float) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._neighbours.open = True
+            self.due = now + self._pause()
+
+    def _pause(self) -> float:
+        size = len(self._neighbours.table)
+        self._doublings = 0 if size > self._seen else min(self._doublings + 1, _MAX_DOUBLINGS)
+        self._seen = size
+        usual = self._options.refresh_interval * (1 + self._uniform()) / 2
+        if size >= RESULT_SIZE:
+            return usual
+        return min(usual, self._options.starved_interval * 2.0**self._doublings * (0.5 + self._uniform()))
