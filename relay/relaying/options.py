@@ -69,7 +69,7 @@ class RelayOptions:
     local_lifetime: float = 3 * 3600.0
     recent_count: int = 32768
     recent_seconds: float = 600.0
-    slice_seconds: float = 0.005
+    slice_seconds: float = 0.003
     slice_stride: int = 16
     backlog_high: int = 512 * 1024
     backlog_low: int = 128 * 1024
