@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from relay.protocols.eth.limits import MAX_MESSAGE
 from relay.protocols.eth.versions import BY_VERSION
 from relay.relaying.handler import EthRelay
 from relay.relaying.options import RelayOptions
+from relay.relaying.pool import PooledTx
 from relay.rpc.subscriptions import PendingFeed
 from relay.settings import Settings
 from relay.tor.launched import LaunchedTor
@@ -189,8 +191,7 @@ class Daemon:
             source = MetricsAdapter(self._relay, self._counts, self._files, self._startup)
             await service.start_metrics(source, self._readiness)
         with step("rpc"):
-            pending = PendingFeed()
-            self._eth.pool.on_added = pending.publish
+            pending = PendingFeed(self._watch_pool)
             await service.start_rpc(NodeAdapter(self._relay, CLIENT, str(self._settings.datadir)), pending)
         if self._tor is not None:
             with step("tor"):
@@ -273,6 +274,9 @@ class Daemon:
     def _onion_down(self, _reason: str) -> None:
         self._relay.onion = None
         self._relay.record.withdraw()
+
+    def _watch_pool(self, listener: Callable[[PooledTx], None] | None) -> None:
+        self._eth.pool.on_added = listener
 
     def _readiness(self) -> list[Readiness]:
         missing = [str(label) for label in self._labels if label not in self._relay.listeners]

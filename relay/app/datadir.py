@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from relay.discovery.files import read_regular
 from relay.primitives.errors import DecodeError, KeyFileError, StorageError
 from relay.primitives.keys import NodeKey
 from relay.primitives.onion import OnionKey
@@ -211,8 +212,7 @@ def read_secret(path: Path, *, required: bool) -> bytes | None:
         KeyFileError: it is missing, or not readable.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(4096)
+        return read_regular(path, 4096)
     except FileNotFoundError:
         if required:
             raise KeyFileError(f"{path}: there is no key; make one by: pyrelay key new") from None

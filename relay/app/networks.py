@@ -11,6 +11,7 @@ from typing import Final
 from relay.chain.forkid import fork_id
 from relay.chain.genesis import from_geth_genesis
 from relay.chain.networks import ChainConfig, from_preset
+from relay.discovery.files import read_regular
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.forkid import ForkId
 
@@ -48,8 +49,7 @@ def load_network(name: str) -> ChainConfig:
 
 def _from_genesis_file(path: Path) -> ChainConfig:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_GENESIS + 1)
+        content = read_regular(path, MAX_GENESIS + 1)
         if len(content) > MAX_GENESIS:
             raise UsageError(f"--network {path}: larger than {MAX_GENESIS} bytes")
         genesis = json.loads(content)

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from relay.discovery.files import read_regular
 from relay.observe.pages import Readiness
 from relay.primitives.address import Address, TcpAddress, UnixAddress
 from relay.primitives.errors import TorControlError, UsageError
@@ -100,6 +101,10 @@ class TorSide:
             started = asyncio.Event()
             tasks.create_task(self.launched.run(started.set))
             await started.wait()
+        if self.launched is None:
+            places = ", ".join(str(address) for address in control_addresses(self._settings))
+            log.info("looking for tor's control port", where=places)
+        self.board.update(problem="waiting for the control port")
         backoff = Backoff()
         while not await self._control_answers():
             if self.can_do_without_control:
@@ -210,8 +215,7 @@ def read_password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_PASSWORD).decode().strip()
+        text = read_regular(path, MAX_PASSWORD).decode().strip()
     except OSError as error:
         raise UsageError(f"--tor-password-file {path}: {error.strerror}") from None
     except UnicodeDecodeError:

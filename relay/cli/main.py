@@ -14,7 +14,6 @@ from relay.primitives.errors import LocalError, RelayError, UsageError
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
-EXIT_INTERRUPTED: Final = 130
 
 # Modules are imported when their command is asked for: the daemon must not pay for the screen's libraries.
 COMMANDS: Final = {
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RelayError as error:
         return _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return EXIT_FAILED
     except BrokenPipeError:
         # Whoever read our output has enough; the interpreter must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

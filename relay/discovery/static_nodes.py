@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from relay.discovery.files import read_regular
 from relay.primitives.endpoint import Endpoint
 from relay.primitives.errors import DecodeError, LocalError
 from relay.primitives.keys import PublicKey
@@ -272,18 +272,15 @@ class StaticNodesFile:
 
     def _read(self) -> StaticNodes:
         try:
-            with self._path.open("rb") as file:
-                # Judged by the open file: the name may stand for another one by now.
-                size = os.fstat(file.fileno()).st_size
-                if size > MAX_FILE_BYTES:
-                    raise LocalError(f"{self._path} has {size} bytes, more than {MAX_FILE_BYTES}")
-                data = file.read(MAX_FILE_BYTES + 1)
+            data = read_regular(self._path, MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             if self._required:
                 raise LocalError(f"{self._path} does not exist") from None
             return StaticNodes()
         except OSError as error:
             raise LocalError(f"{self._path} cannot be read: {error.strerror}") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise LocalError(f"{self._path} has more than {MAX_FILE_BYTES} bytes")
         return parse_static_nodes(data, str(self._path))
 
 

@@ -66,7 +66,7 @@ class LocalnetOptions:
 class Interrupted(LocalError):
     """Asked to end before any transaction was sent; everything has been ended."""
 
-    exit_code = 130
+    exit_code = 1
 
 
 class _Ended(Exception):

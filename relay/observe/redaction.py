@@ -20,9 +20,13 @@ MAX_BYTES: Final = 16  # longer bytes could be a key; hashes are logged as hex t
 MAX_GROUPS: Final = 12  # of an IPv6 candidate; longer ones are masked unread
 OWN_FIELDS: Final = frozenset({"onion", "enode", "address"})
 """Where our own onion address may stand: it is what one gives away. Records hide theirs in base64: never."""
-HOST_FIELDS: Final = frozenset({"host", "endpoint", "remote"})
+HOST_FIELDS: Final = frozenset({"host", "endpoint", "remote", "entry"})
 """Whose value is an address as a whole, whatever it looks like: DNS names of peers too."""
 
+QUOTING_FIELDS: Final = frozenset({"why"})
+"""Which may quote a part of what was refused, an address in some odd spelling say."""
+
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 _SECRET_WORDS: Final = frozenset(
     {"secret", "secrets", "cookie", "password", "passwd", "passphrase", "token", "key", "nodekey", "onionkey"}
 )
@@ -57,6 +61,8 @@ class Redactor:
         """Return what may be logged of a value."""
         if value is not None and _is_secret(name):
             return MASK
+        if self._hide_addresses and name in QUOTING_FIELDS and isinstance(value, str):
+            value = _QUOTED.sub(f"'{MASK}'", value)
         return self._clean(name, value, MAX_DEPTH)
 
     def text(self, name: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """The range of blocks that our Status and updates name: learned from peers, never invented.
 
-The highest latest block counts that a trusted peer names, or two peers alike; without one it is genesis.
+The highest latest block counts that a trusted peer names, or two peers alike that we dialed; without one it
+is genesis. Peers that came in have no say: identities are free, so two of them may be one.
 Updates go out every 32 blocks, as geth's do, and not soon after Status: a peer has just been told then.
 """
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EthRelay"]
 
+WEI: Final = 10**18  # of an ether
 _MASKED_VERSION: Final = 72  # of eth, whose announcements end with a custody mask
 
 _Method = Callable[[RelayPeer, int, bytes], None]
@@ -152,7 +153,7 @@ class EthRelay:
         status = session.status
         if status is not None and status.version != 68:
             claim = BlockRange(status.earliest, status.latest, status.latest_hash)
-            self.ranges.learn(peer, claim, session.trusted)
+            self._learn_range(peer, claim)
         self.gossip.joined(peer)
 
     def left(self, session: Session, reason: int) -> None:
@@ -200,6 +201,7 @@ class EthRelay:
         """
         try:
             tx_hash = transaction_hash(raw)
+            self._check_fee(self._admission.decode(raw))
             if tx_hash in self.pool:
                 raise InvalidTransaction(SERVER_ERROR, "already known", "known")
             tx = self._admission.admit(raw, tx_hash, local=True)
@@ -218,6 +220,13 @@ class EthRelay:
         self.counters.submitted += 1
         self.publisher.publish([entry])
         return tx_hash
+
+    def _check_fee(self, tx: Transaction) -> None:
+        """Refuse what a typing error would cost (geth: --rpc.txfeecap)."""
+        fee, cap = tx.fee_cap * tx.gas / WEI, self.options.local_fee_cap
+        if fee > cap:
+            text = f"tx fee ({fee:.2f} ether) exceeds the configured cap ({cap:.2f} ether)"
+            raise InvalidTransaction(SERVER_ERROR, text, "fee")
 
     def pool_status(self) -> tuple[int, int]:
         """Return how many transactions are pending and queued; without state none is known to be queued."""
@@ -262,7 +271,13 @@ class EthRelay:
                 latest_hash=update.latest_hash,
             )
         claim = BlockRange(update.earliest, update.latest, update.latest_hash)
-        self.ranges.learn(peer, claim, session.trusted)
+        self._learn_range(peer, claim)
+
+    def _learn_range(self, peer: RelayPeer, claim: BlockRange) -> None:
+        """Listen to peers that our user or we chose; who came in by himself may be one many times over."""
+        session = peer.session
+        if session.trusted or not session.inbound:
+            self.ranges.learn(peer, claim, session.trusted)
 
     # -- inside ----------------------------------------------------------------------------------------
 

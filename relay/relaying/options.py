@@ -21,6 +21,7 @@ class RelayOptions:
             so an old one is most likely spent: announcing it to a new peer only costs both sides. Mainnet
             brings some 20 a second: 1,800 s of them just fill pool_count.
         local_lifetime: seconds one of our own users is held (geth's Lifetime: 3 h).
+        local_fee_cap: ether that a transaction of our own users may cost at most (geth: --rpc.txfeecap).
         recent_count: hashes remembered per generation after they were refused, evicted or expired; there are
             two.
         recent_seconds: the longest a generation takes before it is rotated out.
@@ -67,6 +68,7 @@ class RelayOptions:
     blob_price_bump: int = 100
     lifetime: float = 1800.0
     local_lifetime: float = 3 * 3600.0
+    local_fee_cap: float = 1.0
     recent_count: int = 32768
     recent_seconds: float = 600.0
     slice_seconds: float = 0.003

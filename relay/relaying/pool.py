@@ -8,6 +8,7 @@ its peers have fetched.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import islice
@@ -120,7 +121,8 @@ class TxPool:
         self._recent = recent
         self.by_hash: dict[bytes, PooledTx] = {}
         self._senders: dict[bytes, dict[int, PooledTx]] = {}
-        self._buckets: dict[int, dict[bytes, PooledTx]] = {}
+        # Ordered: the first of a plain dict is looked for past everything deleted before it.
+        self._buckets: dict[int, OrderedDict[bytes, PooledTx]] = {}
         self._floor = _LOCAL_BUCKET
         self.bytes = 0
         self.on_added: Callable[[PooledTx], None] | None = None
@@ -152,7 +154,7 @@ class TxPool:
         self.by_hash[tx.hash] = tx
         bucket = self._buckets.get(tx.bucket)
         if bucket is None:
-            bucket = self._buckets[tx.bucket] = {}
+            bucket = self._buckets[tx.bucket] = OrderedDict()
             self._floor = min(self._floor, tx.bucket)
         bucket[tx.hash] = tx
         self.bytes += len(tx.wire)

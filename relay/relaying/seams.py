@@ -38,6 +38,11 @@ class Session(Protocol):
         ...
 
     @property
+    def inbound(self) -> bool:
+        """Whether it dialed us."""
+        ...
+
+    @property
     def writable(self) -> bool:
         """Whether its outgoing buffer has room."""
         ...

@@ -31,26 +31,37 @@ class PooledTransaction(Protocol):
         ...
 
 
-class PendingFeed:
-    """Tells listeners of each transaction that comes into the pool."""
+Publish = Callable[[PooledTransaction], None]
 
-    def __init__(self) -> None:
+
+class PendingFeed:
+    """Tells listeners of each transaction that comes into the pool.
+
+    Args:
+        attach: hands the pool what to call for each transaction, None while nobody listens: the pool is on
+            the hot path, and a call for nothing is a hundredth of what a transaction costs there.
+    """
+
+    def __init__(self, attach: Callable[[Publish | None], None] = lambda _: None) -> None:
+        self._attach = attach
         self._listeners: dict[str, Listener] = {}
 
     def publish(self, tx: PooledTransaction) -> None:
-        """Tell all; called for each transaction, and cheap while nobody listens."""
-        if self._listeners:
-            told = f'"0x{tx.hash.hex()}"'
-            for listener in tuple(self._listeners.values()):
-                listener(told)
+        """Tell all."""
+        told = f'"0x{tx.hash.hex()}"'
+        for listener in tuple(self._listeners.values()):
+            listener(told)
 
     def listen(self, key: str, listener: Listener) -> None:
         """Have `listener` called with each hash, as JSON text."""
+        if not self._listeners:
+            self._attach(self.publish)
         self._listeners[key] = listener
 
     def forget(self, key: str) -> None:
         """Call it no more."""
-        self._listeners.pop(key, None)
+        if self._listeners.pop(key, None) is not None and not self._listeners:
+            self._attach(None)
 
 
 class Subscriptions:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from relay.discovery.files import read_regular
 from relay.primitives.errors import UsageError
 from relay.settings.model import Settings
 from relay.settings.options import BY_TOML_KEY, OPTIONS, Option
@@ -98,8 +99,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG + 1)
+        content = read_regular(path, MAX_CONFIG + 1)
     except (FileNotFoundError, NotADirectoryError):  # a data folder that is none is told of when it is used
         if required:
             raise UsageError(f"--config {path}: there is no such file") from None
@@ -171,5 +171,6 @@ def _default(option: Option) -> Any:  # noqa: ANN401 - the option's own type
 
 
 def _suggestion(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    switch = [f"{word}.enabled"] if f"{word}.enabled" in known else []  # the table's own switch, as in [http]
+    close = switch or difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""

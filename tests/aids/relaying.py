@@ -108,9 +108,10 @@ class VirtualLoop:
 class RecordingSession:
     """A peer as relaying sees it. Everything sent to it is kept, decompressed."""
 
-    def __init__(self, version=69, trusted=False, status=None, name=""):
+    def __init__(self, version=69, trusted=False, status=None, name="", inbound=False):
         self.eth = BY_VERSION[version]
         self.trusted = trusted
+        self.inbound = inbound
         self.status = status
         self.name = name
         self.writable = True

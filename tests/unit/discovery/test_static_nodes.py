@@ -225,6 +225,13 @@ def test_unreadable_and_huge_files_are_refused(tmp_path: Path) -> None:
         StaticNodesFile(path).load()
 
 
+def test_pipe_in_place_of_the_file_is_refused_and_waits_for_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "static-nodes.json"
+    os.mkfifo(path)
+    with pytest.raises(LocalError, match="not a regular file"):
+        StaticNodesFile(path).load()
+
+
 async def test_watcher_applies_changes_and_outlives_bad_ones(tmp_path: Path) -> None:
     path = tmp_path / "static-nodes.json"
     path.write_text("{}")

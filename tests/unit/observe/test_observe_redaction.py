@@ -100,6 +100,12 @@ def test_names_of_peers_are_masked_in_urls_and_host_fields(hiding: Redactor) -> 
     assert hiding.field("remote", "198.51.100.7:50000") == "<ip>:50000"
 
 
+def test_refused_static_nodes_are_not_quoted(hiding: Redactor) -> None:
+    assert hiding.field("entry", "secretpeer4.example.com:30303") == "<address>"
+    told = hiding.field("why", "host '1572395042' looks like an IP address in an odd spelling")
+    assert told == "host '***' looks like an IP address in an odd spelling"
+
+
 def test_record_is_masked(hiding: Redactor) -> None:
     record = "enr:-Jy4QG9iC2eLjUsXBKD-Wa4wg2eZ0akfPef4n4_2duPjctt_XxUndVO8EPHAFpxhHUBZ"
     assert hiding.field("enr", record) == "<enr>"

@@ -38,6 +38,15 @@ def test_one_untrusted_peer_is_not_believed_and_two_alike_are():
     assert house.relay.status(68).head == A
 
 
+def test_peers_that_came_in_have_no_say_however_many_agree():
+    house = House()
+    for _ in range(3):
+        house.join(status=status(2**64 - 1, A), inbound=True)
+    assert house.relay.status(69).latest == 0
+    house.join(status=status(100, B), inbound=True, trusted=True)
+    assert house.relay.status(69).latest == 100
+
+
 def test_same_number_with_another_hash_is_no_agreement():
     house = House()
     house.join(status=status(100, A))

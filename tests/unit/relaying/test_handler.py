@@ -113,6 +113,15 @@ def test_refused_submissions_speak_geths_words(raw, words):
     assert len(house.relay.pool) == 1
 
 
+def test_a_fee_that_looks_like_a_typing_error_is_refused_in_geths_words():
+    house = House()
+    raw = raw_tx(account=1, tip=10**14, fee=10**14)
+    with pytest.raises(InvalidTransaction) as caught:
+        house.relay.submit(raw)
+    assert str(caught.value) == "tx fee (2.10 ether) exceeds the configured cap (1.00 ether)"
+    assert len(house.relay.pool) == 0
+
+
 def test_blob_transactions_cannot_be_submitted_yet():
     house = House()
     with pytest.raises(InvalidTransaction):
