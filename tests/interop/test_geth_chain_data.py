@@ -41,7 +41,8 @@ class Pair:
             self.blocks.append(bytes.fromhex(payload["executionPayload"]["blockHash"][2:]))
 
     async def join(self, geth: Geth) -> None:
-        await geth.add_peer(self.relay.enode)
+        """Have the relay dial a geth: those that it chose have a say in its range."""
+        await self.relay.rpc("admin_addPeer", geth.enode)
         await geth.until_peer(self.relay.node_key.public_key)
 
 
