@@ -39,6 +39,7 @@ from relay.protocols.discv5.events import (
     Refused,
     RequestDone,
     RequestFailed,
+    Result,
     SessionEstablished,
     TalkRequest,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "Refused",
     "RequestDone",
     "RequestFailed",
+    "Result",
     "SessionEstablished",
     "TalkRequest",
     "UdpNetwork",
