@@ -15,11 +15,12 @@ import structlog
 from relay import __version__
 from relay.app.datadir import DataDir
 from relay.app.networks import current_fork_id, load_network
-from relay.app.nodes import KnownPeers, NodeFiles
+from relay.app.nodes import NodeFiles
 from relay.app.observer import PeerCounts
 from relay.app.outward import make_dialer, proxy_address, socket_rules
 from relay.app.record import OwnRecord
 from relay.app.service import Service, naming
+from relay.app.sources import Sources, is_near
 from relay.app.startup import Startup
 from relay.app.torside import TorSide, make_launched
 from relay.app.views import MetricsAdapter, NodeAdapter, Relay
@@ -111,13 +112,13 @@ class Daemon:
         self._scheduler = DialScheduler(
             self._peers,
             dialer,
-            options=DialOptions(max_pending=settings.maxpendpeers),
+            options=DialOptions(max_pending=settings.maxpendpeers, allow_private=is_near(settings)),
             now=loop.time,
             rand=secrets.token_bytes,
             observer=self._counts,
         )
-        self._known = KnownPeers(self._data)
-        self._scheduler.add_source(self._known)
+        self._sources = Sources(settings, self._chain, self._peers, self._data, self._scheduler.wake)
+        self._scheduler.add_source(self._sources.mix)
         self._files = NodeFiles(settings, self._scheduler)
         record = OwnRecord(self._node_key, self._data, fork_id=lambda: current_fork_id(self._chain))
         self._tor = self._make_tor() if settings.has_tor else None
@@ -150,6 +151,7 @@ class Daemon:
         except ExceptionGroup as group:
             self._explain(group)
         finally:
+            self._sources.close()
             self._data.unlock()
         if self._broken:
             raise LocalError(f"stopped by a bug in pyrelay {__version__}: please report the traceback above")
@@ -209,6 +211,7 @@ class Daemon:
         with step("static nodes"):
             self._files.load()
         tasks.create_task(self._scheduler.run())
+        tasks.create_task(self._sources.run())
         tasks.create_task(self._files.watch())
         tasks.create_task(self._maintain())
         self._startup.finish()
@@ -246,7 +249,7 @@ class Daemon:
         """Save peers now and then, and sign the record anew when a fork has passed."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
-            self._known.save(self._peers)
+            self._sources.save()
             self._relay.record.refresh()
 
     async def _end(self, service: Service) -> None:
@@ -255,7 +258,7 @@ class Daemon:
         self._eth.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                self._known.save(self._peers)
+                self._sources.save()
                 if self._tor is not None:
                     self._tor.stop()
                 await self._peers.close(GOODBYE_SECONDS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import structlog
 
 from relay.app.datadir import PEERS, DataDir
+from relay.discovery.mix import Feed
 from relay.discovery.static_nodes import StaticNodes, StaticNodesFile, log_static_nodes
 from relay.peering.peers import PeerSet
 from relay.peering.scheduler import DialScheduler
@@ -66,12 +66,11 @@ class NodeFiles:
 
 
 class KnownPeers:
-    """Peers that were dialed with success, over restarts; a CandidateSource for the scheduler."""
+    """Peers that were dialed with success, over restarts; a feed of the mix."""
 
     def __init__(self, data: DataDir) -> None:
         self._data = data
         self._known: dict[bytes, Node] = {}
-        self._next = 0
         for url in _strings(data.load_state(PEERS)):
             try:
                 node = Node.parse(url)
@@ -79,15 +78,10 @@ class KnownPeers:
                 continue
             self._known[node.public_key] = node
 
-    def take(self, count: int) -> Sequence[Node]:
-        """Give some of them, in turn."""
-        nodes = list(self._known.values())
-        if not nodes:
-            return ()
-        start = self._next % len(nodes)
-        chosen = (nodes[start:] + nodes[:start])[:count]
-        self._next = start + len(chosen)
-        return chosen
+    def offer_to(self, feed: Feed) -> None:
+        """Put all of them into a feed, the latest last: a full feed drops the oldest."""
+        for node in self._known.values():
+            feed.offer(node, "peer of before")
 
     def save(self, peers: PeerSet) -> None:
         """Remember whom we dialed and are connected with."""

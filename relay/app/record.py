@@ -10,6 +10,7 @@ import structlog
 
 from relay.app.datadir import RECORD, DataDir
 from relay.primitives import rlp
+from relay.primitives.endpoint import Network
 from relay.primitives.enr import NodeRecord, build_record
 from relay.primitives.errors import StorageError
 from relay.primitives.forkid import ForkId
@@ -33,22 +34,38 @@ class OwnRecord:
     def __init__(self, key: NodeKey, data: DataDir, *, fork_id: Callable[[], ForkId]) -> None:
         self._key, self._data, self._fork_id = key, data, fork_id
         self._tcp: int | None = None
+        self._udp: int | None = None
+        self._hosts: dict[Network, str] = {}
         self._onion: OnionAddress | None = None
         self._onion_port = 0
         self._seq, self._digest = _saved(data.load_state(RECORD))
-        self._current: NodeRecord | None = None
+        self._current: tuple[NodeRecord, NodeRecord] | None = None
 
     @property
     def record(self) -> NodeRecord:
         """The record as it stands; signed when first asked for: a restart alone is no change."""
-        if self._current is None:
-            self._current = self._renewed()
-        return self._current
+        return self._both()[0]
+
+    @property
+    def onion_record(self) -> NodeRecord:
+        """What is shown on the onion network: the same number, and never an IP address."""
+        return self._both()[1]
 
     def listens(self, tcp: int) -> None:
         """Show the clearnet listener's port; with the onion the onion's port counts."""
         self._tcp = tcp
         self._current = None
+
+    def listens_udp(self, udp: int) -> None:
+        """Show the UDP port of discovery."""
+        self._udp = udp
+        self._current = None
+
+    def seen_at(self, network: Network, host: str) -> None:
+        """Show our IP address: the user gave it, or enough others have told us."""
+        if self._hosts.get(network) != host:
+            self._hosts[network] = host
+            self._current = None
 
     def publish(self, onion: OnionAddress, port: int) -> None:
         """Show the onion address: the service answers now."""
@@ -64,18 +81,45 @@ class OwnRecord:
         """Look again, say because a fork has passed."""
         self._current = None
 
-    def _renewed(self) -> NodeRecord:
-        record = self._content(self._seq)
-        digest = _content_digest(record)
+    def _both(self) -> tuple[NodeRecord, NodeRecord]:
+        if self._current is None:
+            self._current = self._renewed()
+        return self._current
+
+    def _renewed(self) -> tuple[NodeRecord, NodeRecord]:
+        both = self._contents(self._seq)
+        digest = _content_digest(*both)
         if digest == self._digest:
-            return record
+            return both
         self._seq, self._digest = self._seq + 1, digest
         self._save()
-        return self._content(self._seq)
+        return self._contents(self._seq)
 
-    def _content(self, seq: int) -> NodeRecord:
-        tcp = self._onion_port if self._onion else self._tcp
-        return build_record(self._key, seq, tcp=tcp, onion3=self._onion, fork_id=self._fork_id())
+    def _contents(self, seq: int) -> tuple[NodeRecord, NodeRecord]:
+        fork_id = self._fork_id()
+        hidden = build_record(
+            self._key, seq, tcp=self._onion_port if self._onion else None, onion3=self._onion, fork_id=fork_id
+        )
+        ip, ip6 = self._hosts.get(Network.IPV4), self._hosts.get(Network.IPV6)
+        if ip is None and ip6 is None:
+            open_tcp = self._onion_port if self._onion else self._tcp
+            return self._open(seq, fork_id, open_tcp, None, None, self._onion), hidden
+        # There is one tcp entry for IP and onion alike: an onion on another port can't be shown beside an IP.
+        fits = self._onion if self._onion_port == self._tcp else None
+        return self._open(seq, fork_id, self._tcp, ip, ip6, fits), hidden
+
+    def _open(
+        self,
+        seq: int,
+        fork_id: ForkId,
+        tcp: int | None,
+        ip: str | None,
+        ip6: str | None,
+        onion: OnionAddress | None,
+    ) -> NodeRecord:
+        return build_record(
+            self._key, seq, tcp=tcp, udp=self._udp, ip=ip, ip6=ip6, onion3=onion, fork_id=fork_id
+        )
 
     def _save(self) -> None:
         try:
@@ -84,8 +128,8 @@ class OwnRecord:
             log.warning("record number not saved", cause=str(error))
 
 
-def _content_digest(record: NodeRecord) -> str:
-    entries = [[name.encode("latin-1"), value] for name, value in record.pairs.items()]
+def _content_digest(*records: NodeRecord) -> str:
+    entries = [[name.encode("latin-1"), value] for record in records for name, value in record.pairs.items()]
     return hashlib.sha256(rlp.encode(entries)).hexdigest()
 
 

@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from relay.observe.discovery_metrics import discovery_metrics
 from relay.observe.loop_stall import BUCKETS, LoopStallMonitor
 from relay.observe.snapshot import (
     DIAL_ERRORS,
@@ -118,6 +119,7 @@ class _Reader(Collector):
         yield from _tor(now)
         yield from _ours(now)
         yield from _relaying(now.transactions)
+        yield from discovery_metrics(now)
         yield from _stalls(self._stalls)
         info = GaugeMetricFamily(
             "pyrelay_build_info", "version of this program", labels=("version", "python")

@@ -12,6 +12,8 @@ __all__ = [
     "DIAL_ERRORS",
     "SERVE_ERRORS",
     "Connections",
+    "DiscoveryCounts",
+    "FeedCounts",
     "MetricsSnapshot",
     "MetricsSource",
     "PeerKind",
@@ -81,6 +83,46 @@ class TorView:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoveryCounts:
+    """One discovery protocol on one network: "v4", "v5", "onion".
+
+    Attributes:
+        table: nodes in the table.
+        live: of those, that have answered lately.
+        sessions: session keys that are kept; 0 for v4.
+        streams: open streams; 0 where packets are datagrams.
+        lookups: random walks that ended.
+        sent: messages by kind.
+        received: messages by kind.
+        refused: packets that were not taken, by reason.
+    """
+
+    table: int = 0
+    live: int = 0
+    sessions: int = 0
+    streams: int = 0
+    lookups: int = 0
+    sent: Mapping[str, int] = field(default_factory=dict)
+    received: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedCounts:
+    """One source of candidates.
+
+    Attributes:
+        waiting: candidates now.
+        taken: handed to the dial scheduler.
+        refused: dropped, by reason.
+    """
+
+    waiting: int = 0
+    taken: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
     """One moment.
 
@@ -96,6 +138,9 @@ class MetricsSnapshot:
         pool_transactions: in the pool now.
         pool_bytes: in the pool now.
         startup: step of the start to its seconds.
+        discovery: by protocol.
+        feeds: sources of candidates.
+        dht: what the provider DHT counts, by name.
     """
 
     peers: Mapping[PeerKind, int] = field(default_factory=dict)
@@ -109,6 +154,9 @@ class MetricsSnapshot:
     pool_transactions: int = 0
     pool_bytes: int = 0
     startup: Mapping[str, float] = field(default_factory=dict)
+    discovery: Mapping[str, DiscoveryCounts] = field(default_factory=dict)
+    feeds: Mapping[str, FeedCounts] = field(default_factory=dict)
+    dht: Mapping[str, int] = field(default_factory=dict)
 
 
 class MetricsSource(Protocol):

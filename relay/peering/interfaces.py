@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 if TYPE_CHECKING:
+    from relay.primitives.keys import PublicKey
     import asyncio
 
     from relay.peering.session import Departure, PeerSession
@@ -107,6 +108,9 @@ class CandidateSource(Protocol):
 
     def take(self, count: int) -> Sequence[Node]:
         """Give at most this many nodes, none if there are none now. Must not block."""
+
+    def why(self, public_key: PublicKey) -> str | None:
+        """Tell for the log what led to a node that was given."""
 
 
 class Timers(Protocol):

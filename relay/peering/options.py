@@ -80,6 +80,7 @@ class DialOptions:
         settled: seconds after which a peer that leaves has not failed.
         max_history: candidates whose last dial is remembered; the oldest are forgotten first.
         idle: seconds between two looks at the candidate sources, which may also call `wake`.
+        allow_private: candidates at loopback and private addresses are dialed, since we are there ourselves.
     """
 
     max_pending: int = 50
@@ -93,3 +94,4 @@ class DialOptions:
     settled: float = 60.0
     max_history: int = 4096
     idle: float = 10.0
+    allow_private: bool = False

@@ -284,10 +284,13 @@ class DialScheduler:
     def _start_candidates(self, tasks: asyncio.TaskGroup) -> None:
         for _ in range(_MAX_TAKES):
             free = self._free_for_candidates()
-            taken = [node for source in self._sources for node in source.take(free)] if free > 0 else []
-            for node in taken[:free]:
+            taken = (
+                [(source, node) for source in self._sources for node in source.take(free)] if free > 0 else []
+            )
+            for source, node in taken[:free]:
                 target = self._candidate(node)
                 if target is not None:
+                    target.why = source.why(node.public_key) or target.why
                     self._start(tasks, target)
             if not taken:
                 return
@@ -305,7 +308,8 @@ class DialScheduler:
             return None
         target = self._candidates.get(key)
         if target is None:
-            target = _Target(node, self._dialer.plan(node), static=False)
+            plan = self._dialer.plan(node, allow_private=self._options.allow_private)
+            target = _Target(node, plan, static=False)
             self._remember(target)
         elif target.task is not None or target.not_before > self._now():
             return None

@@ -8,6 +8,7 @@ from typing import Literal
 
 from relay.primitives.address import Address, TcpAddress, unix_address
 from relay.primitives.errors import UsageError
+from relay.settings import sources
 from relay.settings.values import is_loopback
 from relay.transports.policy import Mode
 
@@ -48,6 +49,11 @@ class Settings:
     maxpeers: int
     maxpendpeers: int
     dial_ratio: int
+    discovery: tuple[str, ...] | None
+    bootnodes: tuple[str, ...] | None
+    nat: str
+    dns_lists: tuple[str, ...] | None
+    dns_resolver: str | None
     metrics_addr: str
     metrics_port: int
     http: bool
@@ -66,6 +72,7 @@ class Settings:
         self._check_tor_is_local()
         self._check_onion()
         self._check_ipc_path()
+        self._check_discovery()
 
     @property
     def has_tor(self) -> bool:
@@ -112,6 +119,23 @@ class Settings:
     def wants_onion_service(self) -> bool:
         """Whether peers shall be able to reach this relay by an onion address."""
         return self.has_tor and (self.onion_address is not None or self.onion_service == "auto")
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Where peers are found: what was asked for, or what the mode has by itself."""
+        if self.discovery is not None:
+            return frozenset(self.discovery) - {"off"}
+        found = sources.BY_MODE[self.mode]
+        return found | {"dns"} if self.dns_lists else found
+
+    def _check_discovery(self) -> None:
+        if self.discovery is not None:
+            sources.check(self.discovery, self.mode, has_lists=bool(self.dns_lists))
+        if self.nat != "none" and self.mode.hides_ip:
+            raise UsageError(
+                f"--nat {self.nat}: {self.mode.value} hides this host's IP address, so none is made known:"
+                " leave --nat out"
+            )
 
     def _check_tor_is_one(self) -> None:
         if not self.tor_launch:

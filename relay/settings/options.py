@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from relay.settings import values
+from relay.primitives.node import Node
+from relay.protocols.dnsdisc.entries import Link
+from relay.settings import sources, values
 from relay.settings.values import Parser
 
 
@@ -59,14 +61,14 @@ class Option:
     @property
     def is_list(self) -> bool:
         """Whether the value is a list: commas in text, an array in TOML."""
-        return self.parse is values.eth_versions or isinstance(self.parse, values.Words)
+        return self.parse is values.eth_versions or isinstance(self.parse, values.Words | values.Items)
 
 
 _PORT: Final = values.WholeNumber(0, 65535)
 _PORT_ONE: Final = values.WholeNumber(1, 65535)
 _HTTP_MODULES: Final = values.Words("eth", "net", "web3", "txpool", "admin", "rpc")
 
-_B, _N, _T, _P, _O = "basics", "network", "Tor", "peers", "what it shows"
+_B, _N, _T, _P, _D, _O = "basics", "network", "Tor", "peers", "discovery", "what it shows"
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("datadir", values.path, None, "DIR", _B, "keys and state (default: XDG data folder /pyrelay)"),
@@ -155,6 +157,39 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("maxpeers", values.WholeNumber(0, 10_000), "50", "N", _P, "peers at most"),
     Option("maxpendpeers", values.WholeNumber(1, 10_000), "50", "N", _P, "handshakes under way at most"),
     Option("dial-ratio", values.WholeNumber(1, 1_000), "3", "N", _P, "one in N peers is dialed by us"),
+    Option(
+        "discovery",
+        values.Words("off", *sources.ALL),
+        None,
+        "LIST",
+        _D,
+        "where peers are found: off, v4, v5, dns, onion, dht (default: all that the mode allows)",
+    ),
+    Option(
+        "bootnodes",
+        values.Items(Node.parse),
+        None,
+        "LIST",
+        _D,
+        "enodes and records to enter by (default: the network's own)",
+    ),
+    Option("nat", values.text, "none", "HOW", _D, "none, extip:IP, any, upnp, pmp: how our IP gets known"),
+    Option(
+        "dns-lists",
+        values.Items(Link.parse),
+        None,
+        "LIST",
+        _D,
+        "enrtree:// lists of nodes (default: the network's own)",
+    ),
+    Option(
+        "dns-resolver",
+        values.text,
+        None,
+        "LIST",
+        _D,
+        "tcp://IP:PORT, tls://HOST, https://HOST/PATH (default: the system's; public ones through Tor)",
+    ),
     Option("metrics.addr", values.ip_address, "127.0.0.1", "IP", _O, "metrics and health page"),
     Option("metrics.port", _PORT, "6060", "PORT", _O, "its port"),
     Option("http", values.boolean, "false", "", _O, "JSON-RPC over HTTP", toml="http.enabled"),

@@ -123,6 +123,23 @@ class Words:
         return tuple(dict.fromkeys(self._parse_one(word) for word in words if word))
 
 
+class Items:
+    """A parser of a comma-separated list whose items a function checks; they stay texts."""
+
+    def __init__(self, check: Callable[[str], object]) -> None:
+        self._check = check
+
+    def __call__(self, text: str) -> tuple[str, ...]:
+        """Read one; an empty text is an empty list, doubles count once."""
+        words = dict.fromkeys(word.strip() for word in text.split(",") if word.strip())
+        for word in words:
+            try:
+                self._check(word)
+            except DecodeError as error:
+                raise UsageError(f"{shown(word)}: {error}") from None
+        return tuple(words)
+
+
 def text(value: str) -> str:
     """Take a text as it is; control characters are refused, since it lands in logs."""
     if not value or not value.isprintable():

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from relay.app import nodes as nodes_module
 from relay.app.datadir import PEERS, DataDir
 from relay.app.nodes import MAX_SAVED, KnownPeers
+from relay.discovery.mix import CandidateMix
 from relay.primitives.endpoint import Endpoint
 from relay.primitives.enode import Enode
 from relay.primitives.errors import StorageError
@@ -29,32 +30,30 @@ def peers(*numbers: int, inbound: bool = False) -> SimpleNamespace:
     return SimpleNamespace(sessions=lambda: tuple(sessions))
 
 
+def offered(data: DataDir) -> list[str]:
+    mix = CandidateMix((), own_key=key_of(99).public_key, now=lambda: 0.0)
+    KnownPeers(data).offer_to(mix.feed("database"))
+    return [node.enode.url for node in mix.take(99)]
+
+
 def test_peers_that_were_dialed_are_known_after_a_restart(tmp_path):
     data = DataDir(tmp_path)
     KnownPeers(data).save(peers(1, 2))
-    assert [node.enode.url for node in KnownPeers(data).take(10)] == [url(1), url(2)]
+    assert offered(data) == [url(1), url(2)]
 
 
 def test_peers_that_came_in_are_not_kept(tmp_path):
     data = DataDir(tmp_path)
     KnownPeers(data).save(peers(1, inbound=True))
-    assert KnownPeers(data).take(10) == ()
-
-
-def test_candidates_are_given_in_turn(tmp_path):
-    data = DataDir(tmp_path)
-    data.save_state(PEERS, [url(1), url(2), url(3)])
-    known = KnownPeers(data)
-    given = [node.enode.url for _ in range(3) for node in known.take(2)]
-    assert given == [url(1), url(2), url(3), url(1), url(2), url(3)]
+    assert offered(data) == []
 
 
 def test_damaged_entries_are_skipped(tmp_path):
     data = DataDir(tmp_path)
     data.save_state(PEERS, [url(1), "enode://00@1.2.3.4:1", 5, None, {"a": 1}])
-    assert [node.enode.url for node in KnownPeers(data).take(9)] == [url(1)]
+    assert offered(data) == [url(1)]
     data.save_state(PEERS, {"a": 1})
-    assert KnownPeers(data).take(9) == ()
+    assert offered(data) == []
 
 
 def test_the_oldest_go_when_there_are_too_many(tmp_path, monkeypatch):
@@ -63,7 +62,7 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path, monkeypatch):
     known = KnownPeers(data)
     known.save(peers(1, 2, 3))
     known.save(peers(2))
-    assert [node.enode.url for node in KnownPeers(data).take(9)] == [url(3), url(2)]
+    assert offered(data) == [url(3), url(2)]
     assert MAX_SAVED >= 50
 
 

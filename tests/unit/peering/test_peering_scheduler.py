@@ -393,6 +393,9 @@ class Source:
         taken, self.nodes = self.nodes[:count], self.nodes[count:]
         return taken
 
+    def why(self, public_key: PublicKey) -> str | None:
+        return "test: chosen"
+
 
 class TestCandidates:
     async def test_candidates_fill_the_share_of_dialed_peers(self) -> None:

@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[3] / "config" / "pyrelay.toml"
 LINE = re.compile(r"# ([a-z][a-z-]*) = (\(none\)|.+?)(?:\s{2,}# .*)?")
 TABLE = re.compile(r"\[([a-z]+)\]")
 
-# Issue 3, section 2: flag to default; None where the default depends on something, or is none.
+# Issue 3, section 2, and issue 4, section 6: flag to default; None where the default depends on something, or is none.
 ISSUE = {
     "datadir": None,
     "config": None,
@@ -42,6 +42,9 @@ ISSUE = {
     "onion-service": "auto",
     "onion-target": None,
     "onion-address": None,
+    "discovery": None,
+    "bootnodes": None,
+    "nat": "none",
     "metrics.addr": "127.0.0.1",
     "metrics.port": "6060",
     "http": "false",
@@ -52,7 +55,7 @@ ISSUE = {
     "verbosity": "3",
     "log-addresses": "false",
 }
-BEYOND = {"http.api"}
+BEYOND = {"http.api", "dns-lists", "dns-resolver"}
 
 
 @pytest.mark.parametrize(("flag", "default"), ISSUE.items())

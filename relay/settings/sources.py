@@ -1,0 +1,51 @@
+"""Sources of peers: which there are, and which a mode has by itself or can't have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from relay.primitives.errors import UsageError
+from relay.transports.policy import Mode
+
+ALL: Final = ("v4", "v5", "dns", "onion", "dht")
+
+_UDP: Final = frozenset({"v4", "v5"})
+_CLEARNET: Final = frozenset({"v4", "v5", "dns"})
+_TOR: Final = frozenset({"onion", "dht"})
+
+BY_MODE: Final[dict[Mode, frozenset[str]]] = {
+    Mode.NO_TOR: _CLEARNET,
+    Mode.DEFAULT: _CLEARNET | _TOR,
+    Mode.PREFER_TOR: _CLEARNET | _TOR,
+    Mode.CLEARNET_TOR: _TOR | {"dns"},
+    Mode.ONLY_ONION: _TOR,
+}
+"""What is on when nobody says otherwise; a list that is given adds dns to only-onion."""
+
+
+def check(chosen: Collection[str], mode: Mode, *, has_lists: bool) -> None:
+    """Refuse what a mode can't have.
+
+    Raises:
+        UsageError: names the source and the way out.
+    """
+    names = set(chosen)
+    if "off" in names and len(names) > 1:
+        raise UsageError("--discovery off stands alone: leave off out, or the others")
+    if mode.hides_ip and names & _UDP:
+        which = ",".join(sorted(names & _UDP))
+        raise UsageError(
+            f"--discovery {which} sends UDP from this host's own address, which {mode.value} hides:"
+            " UDP does not go through Tor. Use onion,dht"
+        )
+    if mode is Mode.NO_TOR and names & _TOR:
+        which = ",".join(sorted(names & _TOR))
+        raise UsageError(f"--discovery {which} needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
+    if "dht" in names and "onion" not in names:
+        raise UsageError("--discovery dht stands on the onion nodes: use onion,dht")
+    if mode is Mode.ONLY_ONION and "dns" in names and not has_lists:
+        raise UsageError(
+            "--discovery dns with only-onion needs a list of onion nodes: the public networks' lists have"
+            " none. Name one by --dns-lists enrtree://..."
+        )
