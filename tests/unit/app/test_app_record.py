@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 from relay.app import record as record_module
 from relay.app.datadir import RECORD, DataDir
 from relay.app.record import OwnRecord
+from relay.primitives.endpoint import Network
 from relay.primitives.errors import StorageError
 from relay.primitives.forkid import ForkId
 from relay.primitives.onion import OnionKey
@@ -76,3 +77,38 @@ def test_a_full_disk_does_not_take_the_record_away(data, monkeypatch):
     with capture_logs() as logs:
         assert own(data).record.seq == 1
     assert logs[0]["cause"] == "the disk is full"
+
+
+def test_both_networks_get_a_record_of_one_number_and_the_onion_one_has_no_ip(data):
+    record = own(data)
+    record.listens(30303)
+    record.listens_udp(30303)
+    record.publish(ONION, 30303)
+    record.seen_at(Network.IPV4, "20.1.2.3")
+    record.seen_at(Network.IPV6, "2600::1")
+    shown, hidden = record.record, record.onion_record
+    assert (shown.ip, shown.ip6, shown.udp, shown.tcp, shown.onion3) == (
+        "20.1.2.3", "2600::1", 30303, 30303, ONION,
+    )  # fmt: skip
+    assert set(hidden.pairs) == {"id", "secp256k1", "onion3", "tcp", "eth"}
+    assert shown.seq == hidden.seq
+
+
+def test_an_onion_on_another_port_is_not_shown_beside_an_ip(data):
+    record = own(data)
+    record.listens(30303)
+    record.publish(ONION, 40404)
+    assert (record.record.tcp, record.record.onion3) == (40404, ONION)
+    record.seen_at(Network.IPV4, "20.1.2.3")
+    assert (record.record.tcp, record.record.onion3) == (30303, None)
+    assert (record.onion_record.tcp, record.onion_record.onion3) == (40404, ONION)
+
+
+def test_an_address_that_is_told_again_is_no_change(data):
+    record = own(data)
+    record.seen_at(Network.IPV4, "20.1.2.3")
+    seq = record.record.seq
+    record.seen_at(Network.IPV4, "20.1.2.3")
+    assert record.record.seq == seq
+    record.seen_at(Network.IPV4, "20.1.2.4")
+    assert record.record.seq == seq + 1

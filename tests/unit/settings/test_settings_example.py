@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[3] / "config" / "pyrelay.toml"
 LINE = re.compile(r"# ([a-z][a-z-]*) = (\(none\)|.+?)(?:\s{2,}# .*)?")
 TABLE = re.compile(r"\[([a-z]+)\]")
 
-# Issue 3, section 2, and issue 4, section 6: flag to default; None where the default depends on something, or is none.
+# Issues 3 and 4: flag to default; None where the default depends on something, or is none.
 ISSUE = {
     "datadir": None,
     "config": None,
