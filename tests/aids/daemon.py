@@ -95,7 +95,8 @@ class RelayProcess:
         """Start the process and return at once."""
         assert not self.running
         flags = ["--datadir", str(self.directory), "--metrics.port", "0", "--log-format", "json"]
-        flags += ["--verbosity", str(self._verbosity)]
+        # Peers are those that a test names, unless it asks for more: a later flag wins.
+        flags += ["--verbosity", str(self._verbosity), "--discovery", "off"]
         if self._clearnet:
             flags += ["--listen-address", "127.0.0.1", "--port", "0"]
         environment = {
