@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test fmt lint types arch unit e2e interop bench profile soak lock coverage clean
+.PHONY: help install install-dev run test fmt lint types arch unit e2e interop counterparts bench profile simulate soak lock coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
 e2e: install-dev ## end to end on a real private Tor network
 	$(PY) -m pytest tests/e2e -q
 
-interop: install-dev ## with real geth, built from its Go module
+interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
+
+counterparts:
+	@tools/install-discv5-js.sh >/dev/null && tools/install-discv5-rust.sh >/dev/null && tools/install-discv5-geth.sh >/dev/null
 
 fmt: install-dev ## format
 	$(PY) -m ruff format relay tests benchmarks
@@ -49,7 +52,7 @@ coverage: install-dev ## branch coverage: pure rooms >= 95 %, relay/ >= 85 %
 	$(PY) -m coverage report --include='relay/primitives/*,relay/chain/*,relay/protocols/*' --fail-under=95 --skip-covered
 	$(PY) -m coverage report --fail-under=85 --skip-covered
 
-bench: install-dev ## measure, next to geth in the same run; results go to benchmarks/results/ (ARGS="--quick")
+bench: install-dev counterparts ## measure, next to geth in the same run; results go to benchmarks/results/ (ARGS="--quick")
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m benchmarks $(ARGS)
 
 profile: install-dev ## a flame graph of the relay at full speed

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import docs, machine, report, targets, tor
+from benchmarks import discovery, docs, machine, report, targets, tor
 from benchmarks.geth import Geth
 from benchmarks.pyrelay import Pyrelay
 from benchmarks.scenarios import QUICK, SCENARIOS, Figures, Relay, Sizes, ceiling
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 ROUNDS = 3
-FURTHER = ("ceiling", "tor", "micro")
+FURTHER = ("ceiling", "tor", "discovery", "micro")
+ALONE = {"discovery", "micro"}  # need neither transactions nor a relay
 MICRO_SECONDS = 300
 MICRO_ROUNDS = 15
 QUIET = 0.1  # cores that others may use
@@ -83,12 +84,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     chosen = options.only or [*SCENARIOS, *FURTHER]
     sizes = QUICK if options.quick else Sizes()
     rounds = options.rounds or (1 if options.quick else ROUNDS)
-    transfers = _load()
-    relays = _relays(options.no_geth)
+    transfers, relays = (_load(), _relays(options.no_geth)) if {*chosen} - ALONE else (TransferSet([]), [])
     others, began = machine.Others(), time.monotonic()
     raw = _rounds(relays, transfers, sizes, [name for name in SCENARIOS if name in chosen], rounds)
     top = _step("ceiling", lambda: ceiling(transfers, sizes)) if "ceiling" in chosen else {}
     beside = _step("tor", lambda: _tor(transfers, options.quick)) if "tor" in chosen else {}
+    found = _step("discovery", lambda: _discovery(options.quick, rounds)) if "discovery" in chosen else {}
     micro = _step("micro", _micro) if "micro" in chosen else []
     busy = others.cores()
     medians = {name: targets.medians(figures) for name, figures in raw.items()}
@@ -101,11 +102,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "transfers": f"{COUNT:,} EIP-1559 transfers of {WIRE} bytes each",
         "relays": {each.name: {"version": each.version(), "flags": _shown(each.flags)} for each in relays},
         "rows": report.rows_as_json(targets.judge(medians.get("pyrelay", {}), medians.get("geth", {}))),
-        "notes": _notes(raw, top, medians, busy),
+        "notes": [*_notes(raw, top, medians, busy), *discovery.failed(found)],
         "medians": medians,
         "raw": raw,
         "ceiling": top,
         "tor": beside,
+        "discovery": found,
         "micro": micro,
     }
 
@@ -158,6 +160,10 @@ def _say(words: str) -> None:
 
 def _tor(transfers: TransferSet, quick: bool) -> dict[str, Figures]:
     return asyncio.run(tor.measure(transfers, tor.QUICK if quick else tor.TorSizes()))
+
+
+def _discovery(quick: bool, rounds: int) -> dict[str, Any]:
+    return discovery.measure(discovery.QUICK if quick else discovery.FULL, rounds)
 
 
 def _micro() -> list[dict[str, Any]]:

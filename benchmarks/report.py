@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks import discovery
 from benchmarks.targets import Row
 from benchmarks.tor import LABELS
 
@@ -75,6 +76,25 @@ def micro_cells(cases: Iterable[Mapping[str, Any]]) -> list[Cells]:
     ]
 
 
+def discovery_cells(figures: Mapping[str, Any]) -> list[Cells]:
+    return [
+        (
+            row["measure"],
+            row["unit"],
+            *(number(row[kind]) for kind in discovery.NAMES),
+            row["target"],
+            row["verdict"],
+        )
+        for row in figures["rows"]
+    ]
+
+
+def across_cells(figures: Mapping[str, Any]) -> list[Cells]:
+    return [(row["pair"], *(number(row[op]) for op in discovery.OPERATIONS)) for row in figures["across"]]
+
+
+DISCOVERY_HEAD = ("measure", "unit", *discovery.NAMES.values(), "target", "verdict")
+ACROSS_HEAD = ("round trips a second", "PING", "TALKREQ", "FINDNODE")
 TOR_HEAD = ("one connection of the daemon", "clearnet", "Tor")
 MICRO_HEAD = ("group", "what", "us", "1/s", "MB/s")
 
@@ -110,6 +130,9 @@ def text(result: Mapping[str, Any]) -> str:
     parts += ["\n".join(result["notes"])] if result["notes"] else []
     if result["tor"]:
         parts.append(text_table(TOR_HEAD, tor_cells(result["tor"])))
+    if found := result.get("discovery"):
+        parts.append(text_table(DISCOVERY_HEAD, discovery_cells(found)))
+        parts.append(text_table(ACROSS_HEAD, across_cells(found)))
     if result["micro"]:
         parts.append(text_table(MICRO_HEAD, micro_cells(result["micro"])))
     return "\n\n".join(parts)

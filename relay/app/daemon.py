@@ -14,13 +14,17 @@ import structlog
 
 from relay import __version__
 from relay.app.datadir import DataDir
+from relay.app.dht_jobs import DhtJobs, why_no_dht
+from relay.app.discovering import Discovery
+from relay.app.entry import is_near
 from relay.app.networks import current_fork_id, load_network
 from relay.app.nodes import NodeFiles
 from relay.app.observer import PeerCounts
-from relay.app.outward import make_dialer, proxy_address, socket_rules
+from relay.app.onions import STREAM_FIRST
+from relay.app.outward import proxy_address, socket_rules, ways_out
 from relay.app.record import OwnRecord
 from relay.app.service import Service, naming
-from relay.app.sources import Sources, is_near
+from relay.app.sources import Sources
 from relay.app.startup import Startup
 from relay.app.torside import TorSide, make_launched
 from relay.app.views import MetricsAdapter, NodeAdapter, Relay
@@ -28,6 +32,7 @@ from relay.observe.pages import Readiness
 from relay.peering.options import DialOptions, PeeringOptions
 from relay.peering.peers import PeerSet
 from relay.peering.scheduler import DialScheduler
+from relay.peering.session import PeerSession
 from relay.primitives.address import Address, TcpAddress
 from relay.primitives.errors import LocalError
 from relay.primitives.keys import NodeKey
@@ -42,6 +47,7 @@ from relay.relaying.pool import PooledTx
 from relay.rpc.subscriptions import PendingFeed
 from relay.settings import Settings
 from relay.tor.launched import LaunchedTor
+from relay.transports.first_byte import FirstByteOptions, Gate, Route
 from relay.transports.listener import Label, serve
 from relay.transports.sockets import SocketFactory
 
@@ -52,6 +58,7 @@ CLIENT: Final = f"pyrelay/v{__version__}"
 GOODBYE_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 4.5  # all in all; then whatever is left is cut
 SAVE_SECONDS: Final = 300.0
+RLPX_FIRST: Final = range(0x09)  # of a handshake, which begins with its size: at most 2048 bytes (EIP-8)
 ONION_SOCKET_MODE: Final = 0o666
 """Tor delivers as another user: the folder says who may connect; a port on 127.0.0.1 takes anybody, too."""
 
@@ -71,6 +78,8 @@ class Daemon:
         self._startup = Startup()
         self._stop = asyncio.Event()
         self._broken = False
+        self._tcp_port: int | None = None
+        self._gate: Gate | None = None
         self._mode = settings.mode
         with self._startup.step("settings"):
             self._chain = load_network(settings.network)
@@ -91,7 +100,7 @@ class Daemon:
     def _build(self) -> None:
         loop = asyncio.get_running_loop()
         settings = self._settings
-        self._counts = PeerCounts(loop.time)
+        self._counts = PeerCounts(loop.time, self._peer_joined)
         self._eth = EthRelay(self._chain, RelayOptions(), loop, time.time, secrets.token_bytes)
         self._peers = PeerSet(
             self._node_key,
@@ -106,12 +115,11 @@ class Daemon:
             on_bug=self._bug,
             observer=self._counts,
         )
-        dialer = make_dialer(
-            self._mode, self._sockets, proxy_address(settings, self._launched), lambda: (self.onion,)
-        )
+        proxy = proxy_address(settings, self._launched)
+        self._ways = ways_out(self._mode, self._sockets, proxy, lambda: (self.onion,))
         self._scheduler = DialScheduler(
             self._peers,
-            dialer,
+            self._ways.nodes,
             options=DialOptions(max_pending=settings.maxpendpeers, allow_private=is_near(settings)),
             now=loop.time,
             rand=secrets.token_bytes,
@@ -121,9 +129,12 @@ class Daemon:
         self._scheduler.add_source(self._sources.mix)
         self._files = NodeFiles(settings, self._scheduler)
         record = OwnRecord(self._node_key, self._data, fork_id=lambda: current_fork_id(self._chain))
+        self._discovery = Discovery(settings, self._chain, self._node_key, record, self._sources, self._data)
         self._tor = self._make_tor() if settings.has_tor else None
         board = self._tor.board if self._tor else None
-        self._relay = Relay(self._chain, self._peers, self._scheduler, self._eth, record, board)
+        self._relay = Relay(
+            self._chain, self._peers, self._scheduler, self._eth, record, board, self._discovery
+        )
 
     def _make_tor(self) -> TorSide:
         return TorSide(
@@ -194,7 +205,14 @@ class Daemon:
             await service.start_metrics(source, self._readiness)
         with step("rpc"):
             pending = PendingFeed(self._watch_pool)
-            await service.start_rpc(NodeAdapter(self._relay, CLIENT, str(self._settings.datadir)), pending)
+            node = NodeAdapter(self._relay, CLIENT, str(self._settings.datadir))
+            jobs = DhtJobs(
+                tasks,
+                refusal=why_no_dht(self._settings),
+                known=self._discovery.known_key,
+                clock=asyncio.get_running_loop().time,
+            )
+            await service.start_rpc(node, pending, jobs)
         if self._tor is not None:
             with step("tor"):
                 await self._tor.start(tasks)
@@ -210,6 +228,9 @@ class Daemon:
             log.info("record", enr=self._relay.record.record.to_text())
         with step("static nodes"):
             self._files.load()
+        with step("discovery"), naming("--discovery"):
+            await self._discovery.begin(self._sockets, self._ways, tasks, self._tcp_port)
+            jobs.begin(self._discovery.onion)
         tasks.create_task(self._scheduler.run())
         tasks.create_task(self._sources.run())
         tasks.create_task(self._files.watch())
@@ -224,6 +245,7 @@ class Daemon:
                     tasks, Label.CLEARNET, TcpAddress(settings.listen_address, settings.port)
                 )
             assert isinstance(address, TcpAddress)
+            self._tcp_port = address.port
             self._relay.record.listens(address.port)
         if Label.ONION in self._labels:
             with naming("--onion-listen"):
@@ -237,13 +259,31 @@ class Daemon:
         return frozenset((*clearnet, *onion))
 
     def _open(self, tasks: asyncio.TaskGroup, label: Label, address: Address) -> Address:
-        factory, has_room = self._peers.inbound_factory(label), self._peers.has_room
+        factory, has_room = self._inbound(label, tasks)
         listener = serve(
             tasks, self._sockets, address, factory, label, has_room=has_room, mode=ONION_SOCKET_MODE
         )
         self._relay.listeners[label] = listener.address
         log.info("listening", listener=str(label), address=str(listener.address))
         return listener.address
+
+    def _inbound(
+        self, label: Label, tasks: asyncio.TaskGroup
+    ) -> tuple[Callable[[], asyncio.BaseProtocol], Callable[[], bool]]:
+        """Who takes connections: peers, and on the onion's port discovery as well."""
+        peers, has_room = self._peers.inbound_factory(label), self._peers.has_room
+        onion = self._discovery.make_onion(self._ways, tasks) if label is Label.ONION else None
+        if onion is None:
+            return peers, has_room
+        self._gate = gate = Gate(
+            (
+                Route(RLPX_FIRST, lambda _circuit: peers(), has_room),
+                Route(STREAM_FIRST, onion.streams.protocol, onion.streams.has_room),
+            ),
+            clock=asyncio.get_running_loop(),
+            options=FirstByteOptions(waiting=self._peers.options.max_waiting),
+        )
+        return gate.protocol, gate.has_room
 
     async def _maintain(self) -> None:
         """Save peers now and then, and sign the record anew when a fork has passed."""
@@ -259,6 +299,9 @@ class Daemon:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 self._sources.save()
+                self._discovery.stop()
+                if self._gate is not None:
+                    self._gate.close()
                 if self._tor is not None:
                     self._tor.stop()
                 await self._peers.close(GOODBYE_SECONDS)
@@ -267,6 +310,9 @@ class Daemon:
                     await self._tor.wait_stopped()
 
     # -- what happens ----------------------------------------------------------------------------------
+
+    def _peer_joined(self, session: PeerSession) -> None:
+        self._discovery.joined(session)
 
     def _onion_up(self, address: OnionAddress) -> None:
         self._relay.onion = (address, self._settings.onion_port)

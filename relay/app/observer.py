@@ -29,14 +29,17 @@ class PeerCounts:
 
     Args:
         now: monotonic seconds.
+        on_joined: told of each peer that joins, for what wants to know besides.
 
     Attributes:
         dial_errors: causes of failed dials and of handshakes that we began.
         serve_errors: causes of failed handshakes of peers that came in.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float], on_joined: Callable[[PeerSession], None] = lambda _: None
+    ) -> None:
+        self._now, self._on_joined = now, on_joined
         self.dial_errors: Counter[str] = Counter()
         self.serve_errors: Counter[str] = Counter()
         self._tried = Counter[bool]()
@@ -64,6 +67,7 @@ class PeerCounts:
     def joined(self, session: PeerSession) -> None:
         """Count a peer."""
         self._joined[session.inbound] += 1
+        self._on_joined(session)
 
     def left(self, session: PeerSession, departure: Departure) -> None:
         """Count a peer that stayed long enough."""

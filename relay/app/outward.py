@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from relay.app.torside import control_addresses
 from relay.primitives.address import Address
@@ -14,7 +15,7 @@ from relay.transports.dialer import NodeDialer, dialers_of
 from relay.transports.pacing import EXIT_PACE, ONION_PACE, DialPacer, Pace
 from relay.transports.policy import Mode, Way
 from relay.transports.sockets import SocketFactory, SocketRules
-from relay.transports.socks_dialer import Isolation, SocksDialer
+from relay.transports.socks_dialer import Isolation, Purpose, SocksDialer
 
 
 def socket_rules(settings: Settings, launched: LaunchedTor | None) -> SocketRules:
@@ -30,21 +31,48 @@ def proxy_address(settings: Settings, launched: LaunchedTor | None) -> Address |
     return launched.socks if launched is not None else settings.tor_proxy
 
 
-def make_dialer(
+@dataclass(frozen=True, slots=True)
+class WaysOut:
+    """What a mode may use to get out of this host.
+
+    Attributes:
+        nodes: dials peers as the policy says.
+        socks: dials through Tor; None without Tor.
+        onion_pacer: shared by all dials of onions: what Tor's guards count is circuits, whatever for.
+        lists: dials through Tor's exits, for the resolvers of node lists only; None without Tor.
+    """
+
+    nodes: NodeDialer
+    socks: SocksDialer | None
+    onion_pacer: DialPacer
+    lists: SocksDialer | None
+
+
+def ways_out(
     mode: Mode, sockets: SocketFactory, proxy: Address | None, own_onions: Callable[[], Collection[str]]
-) -> NodeDialer:
+) -> WaysOut:
     """Give a mode the dialers that it may use, and no other: only-onion has no direct one to fall back to."""
-    socks = None
+    socks = lists = None
     if proxy is not None:
-        exits = mode is Mode.CLEARNET_TOR
         isolation = Isolation(secrets.token_bytes)
+        exits = mode is Mode.CLEARNET_TOR
         socks = SocksDialer(sockets, proxy, isolation, exits=exits, own_onions=own_onions)
-    return NodeDialer(
+        lists = SocksDialer(sockets, proxy, isolation, purpose=Purpose.DNS, exits=True, own_onions=own_onions)
+    onion_pacer = _pacer(ONION_PACE)
+    nodes = NodeDialer(
         mode,
         dialers_of(mode, sockets, socks),
         resolver=None if mode.hides_ip else sockets,
-        pacers={Way.TOR_ONION: _pacer(ONION_PACE), Way.TOR_EXIT: _pacer(EXIT_PACE)},
+        pacers={Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: _pacer(EXIT_PACE)},
     )
+    return WaysOut(nodes, socks, onion_pacer, lists)
+
+
+def make_dialer(
+    mode: Mode, sockets: SocketFactory, proxy: Address | None, own_onions: Callable[[], Collection[str]]
+) -> NodeDialer:
+    """Return the dialer of peers alone."""
+    return ways_out(mode, sockets, proxy, own_onions).nodes
 
 
 def _pacer(pace: Pace) -> DialPacer:

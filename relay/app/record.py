@@ -28,10 +28,10 @@ class OwnRecord:
     Args:
         key: the node key.
         data: where number and content's digest are kept.
-        fork_id: the network's fork id at this time.
+        fork_id: the network's fork id at this time; None for a node that speaks no eth.
     """
 
-    def __init__(self, key: NodeKey, data: DataDir, *, fork_id: Callable[[], ForkId]) -> None:
+    def __init__(self, key: NodeKey, data: DataDir, *, fork_id: Callable[[], ForkId | None]) -> None:
         self._key, self._data, self._fork_id = key, data, fork_id
         self._tcp: int | None = None
         self._udp: int | None = None
@@ -61,11 +61,15 @@ class OwnRecord:
         self._udp = udp
         self._current = None
 
-    def seen_at(self, network: Network, host: str) -> None:
-        """Show our IP address: the user gave it, or enough others have told us."""
-        if self._hosts.get(network) != host:
+    def seen_at(self, network: Network, host: str | None) -> None:
+        """Show our IP address: the user gave it, or enough others have told us; None: it holds no longer."""
+        if self._hosts.get(network) == host:
+            return
+        if host is None:
+            del self._hosts[network]
+        else:
             self._hosts[network] = host
-            self._current = None
+        self._current = None
 
     def publish(self, onion: OnionAddress, port: int) -> None:
         """Show the onion address: the service answers now."""
@@ -111,7 +115,7 @@ class OwnRecord:
     def _open(
         self,
         seq: int,
-        fork_id: ForkId,
+        fork_id: ForkId | None,
         tcp: int | None,
         ip: str | None,
         ip6: str | None,

@@ -20,15 +20,16 @@ from relay.primitives.errors import LocalError
 from relay.rpc.dispatcher import Dispatcher
 from relay.rpc.httpd import HttpServer
 from relay.rpc.ipc import IpcServer
-from relay.rpc.methods import all_methods, select
+from relay.rpc.methods import all_methods, dht_methods, select
 from relay.rpc.over_http import JsonRpcOverHttp, RpcHttpOptions
 from relay.rpc.subscriptions import PENDING, PendingFeed
+from relay.rpc.views import DhtView
 from relay.settings import Settings
 from relay.transports.sockets import SocketFactory, StreamSocket
 
 log = structlog.get_logger("relay.app")
 
-IPC_MODULES = ("admin", "eth", "net", "txpool", "web3")
+IPC_MODULES = ("admin", "dht", "eth", "net", "txpool", "web3")
 
 
 class Service:
@@ -63,17 +64,18 @@ class Service:
         await server.start(self._listen("--metrics.port", address))
         self._open.push_async_callback(server.close)
 
-    async def start_rpc(self, node: NodeAdapter, pending: PendingFeed) -> None:
+    async def start_rpc(self, node: NodeAdapter, pending: PendingFeed, dht: DhtView) -> None:
         """Serve JSON-RPC on the unix socket, and over HTTP where it was asked for.
 
         Args:
             node: answers.
             pending: what eth_subscribe tells of, on the unix socket.
+            dht: answers dht_*, on the unix socket too unless --http.api says otherwise.
 
         Raises:
             LocalError: socket or port is taken, or a module that does not exist.
         """
-        methods = all_methods(node, node, node)
+        methods = (*all_methods(node, node, node), *dht_methods(dht))
         clock = asyncio.get_running_loop().time
         dispatcher = Dispatcher(select(methods, IPC_MODULES), clock=clock)
         ipc = IpcServer(dispatcher, self._tasks, feeds={PENDING: pending})

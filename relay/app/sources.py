@@ -1,21 +1,20 @@
-"""What all sources of peers share: the mix that is dialed from, the node database, the entry nodes."""
+"""What all sources of peers share: the mix that is dialed from, the node database."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Final
 
 from relay.app.datadir import DataDir
+from relay.app.entry import is_near
 from relay.app.nodes import KnownPeers
 from relay.chain.forkid import ForkFilter
 from relay.chain.networks import ChainConfig
 from relay.discovery.mix import CandidateMix, MixOptions, dialable_in, on_fork
 from relay.discovery.nodedb import NodeDatabase
 from relay.peering.peers import PeerSet
-from relay.primitives.endpoint import Network
 from relay.primitives.node import Node
 from relay.settings import Settings
 
@@ -36,8 +35,6 @@ class Sources:
     Attributes:
         mix: what the scheduler pulls from.
         database: nodes of before.
-        entry: bootnodes, ours or the network's own.
-        allow_private: whether found nodes at private addresses may be dialed.
     """
 
     def __init__(
@@ -49,11 +46,9 @@ class Sources:
         wake: Callable[[], None],
     ) -> None:
         self._peers = peers
-        self.allow_private = is_near(settings)
         self.database = NodeDatabase(data.path / DATABASE, now=time.time)
-        self.entry = entry_nodes(settings, chain)
         self.mix = CandidateMix(
-            (_known_fork(chain), dialable_in(settings.mode, allow_private=self.allow_private)),
+            (_known_fork(chain), dialable_in(settings.mode, allow_private=is_near(settings))),
             own_key=peers.public_key,
             now=asyncio.get_running_loop().time,
             options=MixOptions(recent=RECENT),
@@ -82,31 +77,7 @@ class Sources:
         self.database.close()
 
 
-def entry_nodes(settings: Settings, chain: ChainConfig) -> tuple[Node, ...]:
-    """The nodes by which discovery enters a network."""
-    if settings.bootnodes is not None:
-        return tuple(Node.parse(text) for text in settings.bootnodes)
-    return tuple(Node.parse(text) for text in (*chain.bootnodes_v4, *chain.bootnodes_v5))
-
-
-def is_near(settings: Settings) -> bool:
-    """Tell whether this relay is on a private network itself, by what it listens on or is told to be."""
-    _, _, external = settings.nat.partition(":")
-    return any(_is_private(host) for host in (settings.listen_address, external))
-
-
-def _is_private(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_private and not address.is_unspecified
-
-
 def _known_fork(chain: ChainConfig) -> Callable[[Node], str | None]:
     """Records tell their fork; a node without one was a peer of ours, or is the user's choice."""
     check = on_fork(ForkFilter(chain), time.time)
     return lambda node: check(node) if node.record is not None else None
-
-
-UDP_NETWORKS: Final = (Network.IPV4, Network.IPV6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from relay.app.discovering import Discovery
 from relay.app.nodes import NodeFiles
 from relay.app.observer import PeerCounts
 from relay.app.record import OwnRecord
@@ -39,9 +40,10 @@ class Relay:
         eth: EthRelay,
         record: OwnRecord,
         board: StatusBoard | None,
+        discovery: Discovery,
     ) -> None:
         self.chain, self.peers, self.scheduler, self.eth = chain, peers, scheduler, eth
-        self.record, self.board = record, board
+        self.record, self.board, self.discovery = record, board, discovery
         self.listeners: dict[str, Address] = {}
         self.onion: tuple[str, int] | None = None
 
@@ -81,22 +83,36 @@ class NodeAdapter:
         public_key = relay.peers.public_key
         listener = relay.listeners.get("clearnet") or relay.listeners.get("onion")
         host, port = self._public_endpoint(listener)
+        udp = relay.discovery.udp
+        udp_port = 0 if udp is None else udp.port
+        shown = relay.record.record
         return NodeInfo(
             id=node_id(public_key).hex(),
             name=self.client_version,
-            enode=Enode(public_key, host, port, 0).url,
-            enr=relay.record.record.to_text(),
-            ip="127.0.0.1",
-            discovery_port=0,
+            enode=Enode(public_key, host, port, udp_port).url,
+            enr=shown.to_text(),
+            ip=shown.ip or shown.ip6 or "127.0.0.1",
+            discovery_port=udp_port,
             listener_port=port,
             listen_addr="" if listener is None else str(listener),
             protocols={"eth": self._eth_info()},
+            discovery=self._discovery_info(),
         )
 
     def _public_endpoint(self, listener: Address | None) -> tuple[str, int]:
         if self._relay.onion is not None:
             return self._relay.onion
-        return "127.0.0.1", listener.port if isinstance(listener, TcpAddress) else 0
+        shown = self._relay.record.record
+        return shown.ip or shown.ip6 or "127.0.0.1", listener.port if isinstance(listener, TcpAddress) else 0
+
+    def _discovery_info(self) -> dict[str, object]:
+        shown: dict[str, object] = {}
+        for name, counts in self._relay.discovery.counts().items():
+            told = ("table", "live", "sessions", "streams", "lookups")
+            shown[name] = {each: getattr(counts, each) for each in told}
+        if dht := self._relay.discovery.dht():
+            shown["dht"] = dht
+        return shown
 
     def _eth_info(self) -> dict[str, object]:
         chain, known = self._relay.chain, self._relay.eth.ranges.current
@@ -163,6 +179,9 @@ class MetricsAdapter:
             pool_transactions=len(relay.eth.pool),
             pool_bytes=relay.eth.pool.bytes,
             startup=dict(self._startup.seconds),
+            discovery=relay.discovery.counts(),
+            feeds=relay.discovery.feeds(),
+            dht=relay.discovery.dht(),
         )
 
 

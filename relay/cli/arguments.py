@@ -16,6 +16,9 @@ commands:
   pyrelay key new|show     make or show this relay's keys
   pyrelay enr decode ENR   take a node record apart
   pyrelay config check     read all settings and say what they amount to
+  pyrelay discover         crawl a network and show its nodes
+  pyrelay dns sync|verify|sign
+                           read, check or make a list of nodes in the DNS
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 

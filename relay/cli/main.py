@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "enr": "relay.cli.enr",
     "config": "relay.cli.config",
     "doctor": "relay.cli.doctor",
+    "discover": "relay.cli.discover",
+    "dns": "relay.cli.dns",
     "version": "relay.cli.version",
 }
 

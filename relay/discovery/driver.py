@@ -16,6 +16,7 @@ import structlog
 from relay.primitives.enr import NodeRecord
 from relay.primitives.errors import RelayError
 from relay.primitives.keys import NodeId
+from relay.primitives.node import Node
 from relay.protocols.discv5 import (
     Address,
     Contact,
@@ -105,6 +106,7 @@ class CoreDriver:
         self._clock = clock
         self._layers = tuple(layers)
         self._listeners: list[Listener] = []
+        self._turns: list[Callable[[], None]] = []
         self._waiting: dict[int, asyncio.Future[Result | LookupDone]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed = inf
@@ -113,6 +115,10 @@ class CoreDriver:
     def listen(self, listener: Listener) -> None:
         """Have a callback told of every event, after the layers."""
         self._listeners.append(listener)
+
+    def after_turns(self, callback: Callable[[], None]) -> None:
+        """Have a callback take a layer's events, whenever it may have some; it must not call the driver."""
+        self._turns.append(callback)
 
     def start(self) -> None:
         """Begin: the core refreshes its table from here on."""
@@ -135,13 +141,13 @@ class CoreDriver:
         self._settle(events)
         return refusal
 
-    def closed(self, address: Address) -> None:
-        """Learn that a stream is gone, or that an address can't be dialed."""
-        self._settle(self.core.close_address(address, self._clock.time()))
+    def closed(self, address: Address, failure: Failure = Failure.UNREACHABLE) -> None:
+        """Learn that a stream is gone, or that an address can't be dialed; see `Discv5.close_address`."""
+        self._settle(self.core.close_address(address, self._clock.time(), failure))
 
-    def add_node(self, record: NodeRecord) -> None:
+    def add_node(self, node: Node | NodeRecord) -> None:
         """Tell the core of a node known from elsewhere."""
-        self.core.add_node(record, self._clock.time())
+        self.core.add_node(node, self._clock.time())
         self.flush()
 
     async def ping(self, to: Contact) -> Ponged:
@@ -170,6 +176,8 @@ class CoreDriver:
 
     def flush(self) -> None:
         """Send what waits and set the timer anew: after any call to the core or a layer."""
+        for callback in self._turns:
+            callback()
         for data, to in self.core.take_packets():
             self._send(data, to)
         self._arm()

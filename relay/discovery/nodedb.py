@@ -136,6 +136,12 @@ class NodeDatabase:
         rows = self._read(lambda db: db.execute(_BEST, limits).fetchall())
         return [record for (raw,) in rows or () if (record := _record(raw)) is not None]
 
+    def get(self, node: NodeId, network: Network) -> NodeRecord | None:
+        """Return the record of a node that is known on a network."""
+        sql = "SELECT record FROM nodes WHERE network = ? AND node_id = ?"
+        rows = self._read(lambda db: db.execute(sql, (network.value, node)).fetchall())
+        return _record(rows[0][0]) if rows else None
+
     def count(self, network: Network) -> int:
         """Return how many nodes of a network are known."""
         sql = "SELECT count(*) FROM nodes WHERE network = ?"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 if TYPE_CHECKING:
-    from relay.primitives.keys import PublicKey
     import asyncio
 
     from relay.peering.session import Departure, PeerSession
+    from relay.primitives.keys import PublicKey
     from relay.primitives.node import Node
     from relay.protocols.eth.messages import Status
 

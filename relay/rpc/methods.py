@@ -9,12 +9,12 @@ from typing import Final
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.hashing import keccak256
 from relay.rpc.errors import server_error
-from relay.rpc.params import DATA, TEXT, Parameter, quantity
-from relay.rpc.views import NodeView, PoolView, TxSubmitter
+from relay.rpc.params import DATA, TEXT, TEXTS, Parameter, quantity
+from relay.rpc.views import DhtView, NodeView, PoolView, TxSubmitter
 
-__all__ = ["DEFAULT_HTTP_MODULES", "NAMESPACES", "Method", "all_methods", "select"]
+__all__ = ["DEFAULT_HTTP_MODULES", "NAMESPACES", "Method", "all_methods", "dht_methods", "select"]
 
-NAMESPACES: Final = ("admin", "eth", "net", "txpool", "web3")
+NAMESPACES: Final = ("admin", "dht", "eth", "net", "txpool", "web3")
 DEFAULT_HTTP_MODULES: Final = ("eth", "net", "web3")  # geth's --http.api default
 META: Final = "rpc"  # offered on every transport
 VERSION: Final = "1.0"  # geth gives every module this
@@ -41,7 +41,7 @@ class Method:
 
 
 def all_methods(node: NodeView, submitter: TxSubmitter, pool: PoolView) -> tuple[Method, ...]:
-    """Return every method but rpc_modules, bound to this node."""
+    """Return every method but dht_* and rpc_modules, bound to this node."""
 
     def peers() -> object:
         return [peer.to_json() for peer in sorted(node.peers(), key=lambda peer: peer.id)]
@@ -66,6 +66,18 @@ def all_methods(node: NodeView, submitter: TxSubmitter, pool: PoolView) -> tuple
         Method("txpool_status", pool_status),
         Method("web3_clientVersion", lambda: node.client_version),
         Method("web3_sha3", lambda data: _hex(keccak256(data)), (DATA,)),
+    )
+
+
+def dht_methods(dht: DhtView) -> tuple[Method, ...]:
+    """Return the methods of the provider DHT, our own addition. Searches are jobs, since no method waits."""
+    return (
+        Method("dht_cancel", dht.cancel, (TEXT,)),
+        Method("dht_find", dht.find, (TEXT, TEXTS)),
+        Method("dht_job", dht.job, (TEXT,)),
+        Method("dht_provide", dht.provide, (TEXT, TEXTS)),
+        Method("dht_providing", dht.providing),
+        Method("dht_stopProviding", dht.stop_providing, (TEXT,)),
     )
 
 

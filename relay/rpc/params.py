@@ -14,7 +14,7 @@ from typing import Final
 from relay.primitives.errors import DecodeError
 from relay.rpc.errors import invalid_params
 
-__all__ = ["DATA", "TEXT", "Number", "Parameter", "bind", "hex_data", "hex_quantity", "quantity"]
+__all__ = ["DATA", "TEXT", "TEXTS", "Number", "Parameter", "bind", "hex_data", "hex_quantity", "quantity"]
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]*")
 _MAX_QUANTITY_DIGITS: Final = 16  # 64 bits
@@ -115,8 +115,16 @@ def _text(value: object) -> str:
     return value
 
 
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        kind = "string" if isinstance(value, str) else _go_kind(value)
+        raise DecodeError(f"json: cannot unmarshal {kind} into Go value of type []string")
+    return [_text(each) for each in value]
+
+
 DATA: Final = Parameter(_data)
 TEXT: Final = Parameter(_text)
+TEXTS: Final = Parameter(_texts)
 
 
 def bind(params: object, wanted: Sequence[Parameter]) -> list[object]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["NodeInfo", "NodeView", "PeerView", "PoolStatus", "PoolView", "TxSubmitter"]
+__all__ = ["DhtView", "NodeInfo", "NodeView", "PeerView", "PoolStatus", "PoolView", "TxSubmitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class NodeInfo:
         listener_port: TCP port that peers dial.
         listen_addr: HOST:PORT or unix:PATH of the listener.
         protocols: capability name to what is known of it; for eth: network, genesis, config, head.
+        discovery: our own addition: each discovery protocol with its table, sessions and walks.
     """
 
     id: str
@@ -34,6 +35,7 @@ class NodeInfo:
     listener_port: int
     listen_addr: str
     protocols: Mapping[str, object]
+    discovery: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return geth's JSON shape."""
@@ -46,6 +48,7 @@ class NodeInfo:
             "ports": {"discovery": self.discovery_port, "listener": self.listener_port},
             "listenAddr": self.listen_addr,
             "protocols": dict(self.protocols),
+            "discovery": dict(self.discovery),
         }
 
 
@@ -149,4 +152,35 @@ class PoolView(Protocol):
 
     def status(self) -> PoolStatus:
         """Count."""
+        ...
+
+
+class DhtView(Protocol):
+    """The provider DHT, as far as dht_* looks. Keys are texts: 0x and 64 hex digits, or what is hashed.
+
+    All raise RelayError where there is no DHT, or for a key or peer that is none.
+    """
+
+    def provide(self, key: str, peers: Sequence[str], /) -> str:
+        """Provide a key from now on, entering by these peers, too; returns the id of a job."""
+        ...
+
+    def find(self, key: str, peers: Sequence[str], /) -> str:
+        """Search, beginning with these peers where there are any; returns the id of a job."""
+        ...
+
+    def job(self, job: str, /) -> Mapping[str, object]:
+        """Tell of a job: state (waiting, running, done, failed), reason, providers, stored, asked."""
+        ...
+
+    def cancel(self, job: str, /) -> bool:
+        """End a job; a key whose providing it began is provided no more. False: it has ended already."""
+        ...
+
+    def providing(self) -> Sequence[Mapping[str, object]]:
+        """Tell of each key that somebody had us provide."""
+        ...
+
+    def stop_providing(self, key: str, /) -> bool:
+        """Provide a key no longer; says whether it was provided."""
         ...

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from relay.discovery.dns.servers import DnsServer
+from relay.discovery.nat import NatChoice
 from relay.primitives.address import Address, TcpAddress, unix_address
 from relay.primitives.errors import UsageError
 from relay.settings import sources
@@ -51,9 +53,9 @@ class Settings:
     dial_ratio: int
     discovery: tuple[str, ...] | None
     bootnodes: tuple[str, ...] | None
-    nat: str
+    nat: NatChoice
     dns_lists: tuple[str, ...] | None
-    dns_resolver: str | None
+    dns_resolver: tuple[DnsServer, ...] | None
     metrics_addr: str
     metrics_port: int
     http: bool
@@ -131,11 +133,7 @@ class Settings:
     def _check_discovery(self) -> None:
         if self.discovery is not None:
             sources.check(self.discovery, self.mode, has_lists=bool(self.dns_lists))
-        if self.nat != "none" and self.mode.hides_ip:
-            raise UsageError(
-                f"--nat {self.nat}: {self.mode.value} hides this host's IP address, so none is made known:"
-                " leave --nat out"
-            )
+        self.nat.check_mode(self.mode)
 
     def _check_tor_is_one(self) -> None:
         if not self.tor_launch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from relay.discovery.nat import parse_nat
 from relay.primitives.node import Node
 from relay.protocols.dnsdisc.entries import Link
 from relay.settings import sources, values
@@ -61,7 +62,8 @@ class Option:
     @property
     def is_list(self) -> bool:
         """Whether the value is a list: commas in text, an array in TOML."""
-        return self.parse is values.eth_versions or isinstance(self.parse, values.Words | values.Items)
+        plain = self.parse in (values.eth_versions, values.dns_servers)
+        return plain or isinstance(self.parse, values.Words | values.Items)
 
 
 _PORT: Final = values.WholeNumber(0, 65535)
@@ -173,7 +175,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         _D,
         "enodes and records to enter by (default: the network's own)",
     ),
-    Option("nat", values.text, "none", "HOW", _D, "none, extip:IP, any, upnp, pmp: how our IP gets known"),
+    Option("nat", parse_nat, "none", "HOW", _D, "none, extip:IP, any, upnp: how our IP gets known"),
     Option(
         "dns-lists",
         values.Items(Link.parse),
@@ -184,7 +186,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "dns-resolver",
-        values.text,
+        values.dns_servers,
         None,
         "LIST",
         _D,

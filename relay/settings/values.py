@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from relay.discovery.dns.servers import DnsServer, parse_servers
 from relay.primitives.address import Address, TcpAddress, parse_address, parse_ip
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.onion import parse_onion
@@ -109,6 +110,14 @@ def eth_versions(text: str) -> tuple[int, ...]:
             raise UsageError(f"{shown(word.strip())} is no eth version known here: {known}")
         versions.append(int(word))
     return tuple(sorted(set(versions)))
+
+
+def dns_servers(text: str) -> tuple[DnsServer, ...]:
+    """Read a comma-separated list of resolvers."""
+    try:
+        return parse_servers(text)
+    except DecodeError as error:
+        raise UsageError(str(error)) from None
 
 
 class Words:

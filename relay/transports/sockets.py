@@ -25,11 +25,20 @@ from relay.primitives.errors import ConnectFailed, DecodeError, DialRefused, Loc
 from relay.primitives.onion import is_onion
 from relay.transports.policy import Mode
 
-__all__ = ["Lookup", "SocketFactory", "SocketRules", "StreamSocket", "adopt", "is_exhausted"]
+__all__ = [
+    "DatagramSocket",
+    "Lookup",
+    "SocketFactory",
+    "SocketRules",
+    "StreamSocket",
+    "adopt",
+    "is_exhausted",
+]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 Lookup: TypeAlias = Callable[[str, int], list[Any]]
 StreamSocket: TypeAlias = socket.socket
+DatagramSocket: TypeAlias = socket.socket
 _Target: TypeAlias = tuple[str, int] | str
 
 BACKLOG: Final = (
@@ -40,6 +49,7 @@ MAX_RESOLVED: Final = 4  # addresses of one name that are tried
 STREAM_LIMIT: Final = 1 << 16  # bytes a StreamReader holds
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")  # ASCII: nothing left to IDNA
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _EXHAUSTED_TEXT: Final = "no file descriptor is left: raise the limit (ulimit -n, LimitNOFILE= of systemd)"
 
 
@@ -78,7 +88,7 @@ class SocketRules:
 
 
 class SocketFactory:
-    """Makes nonblocking stream sockets, connected or listening, within the rules given at the start.
+    """Makes nonblocking sockets, connected, listening or for datagrams, within the rules given at the start.
 
     Args:
         rules: fixed for the life of the process.
@@ -101,8 +111,7 @@ class SocketFactory:
             address = TcpAddress(parse_ip(host), port)
         except DecodeError:
             raise DialRefused("a name can not be connected: only IP literals are") from None
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        sock = await self._connected(family, (address.host, address.port), address)
+        sock = await self._connected(_family(address), (address.host, address.port), address)
         # A small message must not wait for the acknowledgement of the one before.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
@@ -172,6 +181,23 @@ class SocketFactory:
             guard.pop_all()
         return sock
 
+    def bind_udp(self, host: str, port: int) -> DatagramSocket:
+        """Return a bound datagram socket. port: 0 for a free one.
+
+        `::` is open for both families, and for IPv4 alone where the system has no IPv6.
+
+        Raises:
+            DialRefused: the mode hides our address, which every datagram would show.
+            LocalError: port taken, no right to it, no such interface.
+        """
+        if not self.rules.direct:
+            raise DialRefused("no UDP in this mode: a datagram shows this host's own address")
+        address = TcpAddress(_own_ip(host), port)
+        with ExitStack() as guard:
+            sock = self._bound_udp(address, guard)
+            guard.pop_all()
+        return sock
+
     async def resolve(self, name: str, port: int) -> tuple[Endpoint, ...]:
         """Look a name up, off the event loop; at most MAX_RESOLVED addresses, in the resolver's order.
 
@@ -220,7 +246,7 @@ class SocketFactory:
                 guard.callback(sock.close)
                 sock.bind(address.path)
                 return sock
-            sock = self._socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+            sock = self._socket(_family(address))
             guard.callback(sock.close)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address.host, address.port))
@@ -228,6 +254,21 @@ class SocketFactory:
             raise _bind_failure(error, address) from error
         # Accepted sockets inherit it on Linux.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def _bound_udp(self, address: TcpAddress, guard: ExitStack) -> DatagramSocket:
+        try:
+            sock = socket.socket(_family(address), socket.SOCK_DGRAM)
+            guard.callback(sock.close)
+            sock.setblocking(False)
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
+            # Without SO_REUSEADDR: for datagrams it would let two programs share the port, and lose packets.
+            sock.bind((address.host, address.port))
+        except OSError as error:
+            if address.host == "::" and error.errno in _NO_IPV6:
+                return self._bound_udp(TcpAddress("0.0.0.0", address.port), guard)
+            raise _bind_failure(error, address) from error
         return sock
 
     def _remove_stale(self, address: UnixAddress) -> None:
@@ -302,6 +343,10 @@ def _own_ip(host: str) -> str:
         return parse_ip(host)
     except DecodeError as error:
         raise LocalError(f"can not listen: {error}") from None
+
+
+def _family(address: TcpAddress) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 def _bind_failure(error: OSError, address: Address) -> LocalError:

@@ -37,6 +37,7 @@ class Datagram:
     interface: str
     source: tuple[str, int]
     to: tuple[str, int]
+    payload: bytes
 
 
 class Capture:
@@ -72,7 +73,7 @@ def capture() -> Iterator[Capture]:
 
 
 def _only_udp(sock: socket.socket) -> None:
-    """Let the kernel drop all else: Tor's TCP would fill the queue. Classic BPF, as tcpdump's "udp" makes it."""
+    """Have the kernel drop all else, by classic BPF: the TCP of Tor would fill the queue."""
     load_protocol, equal, byte, ret = 0x28, 0x15, 0x30, 0x06
     skf_protocol = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the link layer's
     program = [
@@ -93,12 +94,13 @@ def _only_udp(sock: socket.socket) -> None:
 
 
 def _datagram(data: bytes, interface: str, protocol: int) -> Datagram | None:
-    if protocol == _IPV4 and len(data) >= 28:
+    # Looked at once more: what came before the filter was in place is of any kind.
+    if protocol == _IPV4 and len(data) >= 28 and data[9] == _UDP:
         start, hosts, family = (data[0] & 15) * 4, (data[12:16], data[16:20]), socket.AF_INET
-    elif protocol == _IPV6 and len(data) >= 48:
+    elif protocol == _IPV6 and len(data) >= 48 and data[6] == _UDP:
         start, hosts, family = 40, (data[8:24], data[24:40]), socket.AF_INET6
     else:
         return None
     ports = struct.unpack(">HH", data[start : start + 4])
     source, to = ((socket.inet_ntop(family, host), port) for host, port in zip(hosts, ports, strict=True))
-    return Datagram(interface, source, to)
+    return Datagram(interface, source, to, data[start + 8 :])

@@ -105,7 +105,7 @@ def udp(host: str, port: int = 30303) -> Endpoint:
 
 @dataclass(eq=False)
 class TestNode:
-    """A core, where it lives, its record (exchange it at will) and what it said."""
+    """A core, where it lives, its record (exchange it at will), what it said, and the layers on top of it."""
 
     __test__ = False
 
@@ -115,6 +115,7 @@ class TestNode:
     events: list[Event] = field(default_factory=list)
     alive: bool = True
     wake_at: float = inf
+    layers: list[Any] = field(default_factory=list)
 
     def said(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -249,7 +250,10 @@ class VirtualNetwork:
                 self._touched(node, node.core.receive_packet(data, source, self.now))
             elif node.wake_at <= self.now:
                 node.wake_at = inf
-                self._touched(node, node.core.poll(self.now))
+                events = node.core.poll(self.now)
+                for layer in node.layers:
+                    layer.poll(self.now)
+                self._touched(node, events)
         self.now = end
 
     def traffic(self) -> Counter[str]:
@@ -266,11 +270,13 @@ class VirtualNetwork:
             self.events[type(event).__name__] += 1
             if self._keep:
                 node.events.append(event)
+            for layer in node.layers:
+                layer.receive(event, self.now)
             if self.listener is not None:
                 self.listener(node, event)
         for data, to in node.core.take_packets():
             self._send(data, to, node.address)
-        due = max(node.core.next_deadline, self.now)
+        due = max(min([node.core.next_deadline, *(layer.next_deadline for layer in node.layers)]), self.now)
         if due < node.wake_at:
             node.wake_at = due
             self._push(due, node.address, None, None)

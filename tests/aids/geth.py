@@ -56,6 +56,7 @@ class Geth:
         max_peers: int = 100,
         network_id: int | None = None,
         chain: Path | None = None,
+        discovers: bool = False,
     ) -> None:
         """Prepare.
 
@@ -67,13 +68,14 @@ class Geth:
             max_peers: joined peers at most.
             network_id: another one than the genesis says.
             chain: blocks to import first.
+            discovers: it looks for nodes by UDP, too; flags say how.
         """
         self.directory = directory
         self.name = directory.name
         self.log_path = directory / "geth.log"
         self.enode = ""
         self._genesis, self._flags, self._verbosity = genesis, list(flags), verbosity
-        self._max_peers, self._chain = max_peers, chain
+        self._max_peers, self._chain, self._discovers = max_peers, chain, discovers
         self._network_id = network_id or json.loads(genesis.read_text())["config"]["chainId"]
         self._child: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -127,7 +129,8 @@ class Geth:
         flags = [
             "--datadir", self.directory, "--ipcpath", self.ipc_path, "--config", config,
             "--networkid", str(self._network_id), "--syncmode", "full", "--gcmode", "archive",
-            "--nodiscover", "--discovery.dns=", "--nat", "none", "--netrestrict", "127.0.0.0/8",
+            *([] if self._discovers else ["--nodiscover"]),
+            "--discovery.dns=", "--nat", "none", "--netrestrict", "127.0.0.0/8",
             "--maxpeers", str(self._max_peers), "--maxpendpeers", "100",
             "--authrpc.addr", "127.0.0.1", "--authrpc.port", "0",
             "--txpool.journal", "", "--txpool.nolocals", "--txpool.accountslots", "1024",

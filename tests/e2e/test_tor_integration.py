@@ -34,23 +34,34 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 
 
 async def test_tor_integration_two_nodes_discover_and_connect(lab: Lab) -> None:
-    """By static nodes, both only-onion."""
+    """By discovery over onion streams, both only-onion; afterwards a restart needs no bootnode."""
     async with lab() as place:
-        target, dialer = await place.relay("--only-onion"), await place.relay("--only-onion")
-        await start_all(target, dialer)
-        asked = await place.watch(dialer)
-        dialer.name_static_nodes(target.onion_enode)
+        flags = ("--only-onion", "--discovery", "onion,dht")
+        target, dialer = await place.relay(*flags), await place.relay(*flags)
+        without_bootnode = list(dialer.arguments)
+        dialer.arguments += ["--bootnodes", target.onion_enode]
+        await target.start(READY)
+        await dialer.start(READY)
 
-        outbound = (await dialer.joined(target))[target.id]
-        inbound = (await target.joined(dialer))[dialer.id]
+        await they_meet(dialer, target, place)
+        record = (await dialer.rpc("admin_nodeInfo"))["discovery"]["onion"]
+        assert (record["table"], record["live"]) == (1, 1)
 
-        assert outbound["network"]["remoteAddress"] == f"{target.onion}:{target.onion_port}"
-        assert (outbound["network"]["inbound"], inbound["network"]["inbound"]) == (False, True)
-        assert await dialer.networks() == {("onion", "outbound"): 1}
-        assert await target.networks() == {("onion", "inbound"): 1}
-        assert asked() == [(target.onion, target.onion_port)]
-        await passes(dialer, target, place)
-        await passes(target, dialer, place)
+        await dialer.stop()
+        (dialer.directory / "peers.json").unlink()  # the node database alone shall do
+        dialer.arguments = without_bootnode
+        await dialer.start(READY)
+        await they_meet(dialer, target, place)
+
+
+async def they_meet(one: OnionRelay, other: OnionRelay, place: Place) -> None:
+    """Each may have found the other; one connection remains, and carries transactions both ways."""
+    await one.joined(other)
+    await other.joined(one)
+    (count,) = (await one.networks()).values()
+    assert count == 1
+    await passes(one, other, place)
+    await passes(other, one, place)
 
 
 async def test_tor_integration_enr_propagation(lab: Lab) -> None:

@@ -77,7 +77,7 @@ async def test_status_names_the_range_that_two_geths_agree_on_and_follows_them(p
     told = await status()
     assert (told.earliest, told.latest, told.latest_hash) == (0, BLOCKS, pair.blocks[BLOCKS - 1])
 
-    # Not a block more: geth tells of the head that it has when it looks, which may be a later one than it heard of.
+    # Not a block more: geth tells of the head that it has when it looks, which may be a later one.
     await pair.build(TOLD - BLOCKS)
 
     async def followed() -> bool:

@@ -50,7 +50,7 @@ class DevP2PConnection:
 
     Attributes:
         remote_public: the other side's key; of a recipient None until the handshake is done.
-        remote_hello: its Hello, None before Connected.
+        remote_hello: its Hello, also one that shares nothing with ours; None before it came.
         shared: the shared capabilities, empty before Connected.
         handshake_done: whether the RLPx handshake is done.
         closed: whether it ended: by a Disconnect, ours or theirs, or by an error.
@@ -241,10 +241,10 @@ class DevP2PConnection:
             raise UnexpectedIdentity("Hello without a node id", reason=DisconnectReason.INVALID_IDENTITY)
         if hello.public_key != self.remote_public:
             raise UnexpectedIdentity("Hello names another key than the handshake")
+        self.remote_hello = hello
         self.shared = negotiate(self._hello.capabilities, hello.capabilities)
         if not self.shared:
             raise UselessPeer("no capability is shared")
-        self.remote_hello = hello
         self._routes = [(each, code) for each in self.shared for code in range(each.length)]
         if self._codec:
             self._codec.limit = MAX_FRAME

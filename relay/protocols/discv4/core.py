@@ -24,6 +24,7 @@ from relay.protocols.discv4.events import (
     Event,
     Left,
     Proved,
+    RecordAnswered,
     RecordReceived,
     Refusal,
     Refused,
@@ -187,7 +188,7 @@ class Discv4:
         return self._requests.ping(contact, now)
 
     def request_record(self, contact: Contact, now: float) -> None:
-        """Ask for a record: `RecordReceived` follows if there is a newer one than the contact has."""
+        """Ask for a record: `RecordAnswered` follows, before it `RecordReceived` if it is newer than ours."""
 
         def done(answers: list[Answer]) -> None:
             self._got_record(contact, answers)
@@ -309,12 +310,16 @@ class Discv4:
 
     def _got_record(self, contact: Contact, answers: list[Answer]) -> None:
         self._records_asked.discard(contact.node_id)
+        record = None
         for answer in answers:
             assert isinstance(answer, ENRResponse)
             try:
-                self._take_record(contact, claimed_record(answer.record, contact, self._network))
+                record = claimed_record(answer.record, contact, self._network)
             except DecodeError as error:
                 self._refuse(Refusal.BAD_RECORD, contact.endpoint, str(error))
+            else:
+                self._take_record(contact, record)
+        self._emit(RecordAnswered(contact, record))
 
     def _take_record(self, contact: Contact, record: NodeRecord) -> None:
         entry = self.table.get(contact.node_id)

@@ -16,6 +16,7 @@ __all__ = [
     "Left",
     "LookupDone",
     "Proved",
+    "RecordAnswered",
     "RecordReceived",
     "Refusal",
     "Refused",
@@ -73,6 +74,19 @@ class RecordReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordAnswered:
+    """A request for a record has ended.
+
+    Attributes:
+        contact: who was asked.
+        record: what it gave, new or not; None: nothing, or nothing to believe.
+    """
+
+    contact: Contact
+    record: NodeRecord | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """A node did not answer a ping of ours in time."""
 
@@ -116,4 +130,6 @@ class LookupDone:
     asked: int
 
 
-Event: TypeAlias = Refused | Proved | RecordReceived | Unanswered | Left | EndpointStated | LookupDone
+Event: TypeAlias = (
+    Refused | Proved | RecordReceived | RecordAnswered | Unanswered | Left | EndpointStated | LookupDone
+)

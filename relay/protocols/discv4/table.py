@@ -84,6 +84,11 @@ class Table:
         self._groups: Counter[Hashable] = Counter()
         self._entries: dict[NodeId, Entry] = {}
 
+    @property
+    def live_count(self) -> int:
+        """How many of them answered when they were asked last."""
+        return sum(entry.live for entry in self._entries.values())
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -76,9 +76,8 @@ class Asker:
     def nodes(self, node: NodeId, source: Hashable, message: Nodes, now: float) -> None:
         """Take a part of the answer to FINDNODE; raises Refusal if it was not asked for."""
         call = self._calls.match(node, source, message.request_id, Kind.NODES)
-        own = self._contacts.of(self._own_record())
         for raw in message.records:
-            if len(call.found) >= _MAX_FOUND or not self._take(call, raw, own):
+            if len(call.found) >= _MAX_FOUND or not self._take(call, raw):
                 break
         if self._calls.partly(call, message.total, now):
             self._calls.finish(call, tuple(call.found.values()), now)
@@ -88,7 +87,15 @@ class Asker:
         call = self._calls.match(node, source, message.request_id, Kind.TALKRESP)
         self._calls.finish(call, message.payload, now)
 
-    def _take(self, call: Call, raw: bytes, own: Contact) -> bool:
+    def is_ours(self, contact: Contact) -> bool:
+        """Whether a node is ourselves, or says that it lives at our address."""
+        own = self._contacts.of(self._own_record())
+        if contact.node_id == own.node_id:
+            return True
+        address, own_address = contact.address, own.address
+        return address is not None and own_address is not None and self._network.is_ours(address, own_address)
+
+    def _take(self, call: Call, raw: bytes) -> bool:
         """Keep a record of an answer if it is of use; returns whether to look at the ones after it."""
         try:
             contact = self._contacts.get(raw)
@@ -99,18 +106,18 @@ class Asker:
         node, told_by = contact.record.node_id, call.contact.record.node_id
         if log_distance(told_by, node) not in call.distances or node in call.found:
             self._refuse(call, Reason.DISTANCE)
-        elif node == told_by or self._is_usable(contact, call, own):
+        elif (node == told_by and contact.address is None) or self._is_usable(contact, call):
             call.found[node] = contact
         return True
 
-    def _is_usable(self, contact: Contact, call: Call, own: Contact) -> bool:
-        if contact.record.node_id == own.record.node_id:
+    def _is_usable(self, contact: Contact, call: Call) -> bool:
+        if contact.node_id == self._own_record().node_id:
             return False
         address = contact.address
         if (
             address is None
             or not self._network.may_hear(address, call.contact.address)
-            or address == own.address
+            or self.is_ours(contact)
         ):
             self._refuse(call, Reason.ADDRESS)
             return False

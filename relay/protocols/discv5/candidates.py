@@ -19,7 +19,7 @@ _HOSTS = 4096  # hosts whose calls are counted; the oldest count goes first
 
 
 class Candidates:
-    """A queue with a share for each teller; what goes beyond either bound is dropped."""
+    """A queue with a share for each teller but ourselves (None); what goes beyond either bound is dropped."""
 
     __slots__ = ("_per_teller", "_queue", "_size", "_tellers")
 
@@ -40,7 +40,8 @@ class Candidates:
             if contact.record.seq > waiting[0].record.seq:
                 self._queue[node] = (contact, waiting[1])
             return True
-        if len(self._queue) >= self._size or self._tellers[teller] >= self._per_teller:
+        full = teller is not None and self._tellers[teller] >= self._per_teller
+        if full or len(self._queue) >= self._size:
             return False
         self._queue[node] = (contact, teller)
         self._tellers[teller] += 1

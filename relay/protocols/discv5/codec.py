@@ -170,7 +170,7 @@ class Codec:
     def _identify(self, auth: HandshakeAuth, challenge: Challenge) -> Contact:
         known = challenge.known
         if not auth.record:
-            if known is None:
+            if known is None or not known.is_known:
                 raise Refusal(Reason.RECORD, "a handshake without a record, and we have none")
             return known
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from relay.primitives import rlp
 from relay.primitives.enr import NodeRecord
-from relay.primitives.keys import NodeId
+from relay.primitives.keys import NodeId, PublicKey, decompress, node_id
 from relay.protocols.discv5.networks import Address
 
 __all__ = ["Contact", "ContactCache"]
@@ -18,7 +19,8 @@ class Contact:
     """A node by its record, and where it is called.
 
     Attributes:
-        record: its verified record.
+        record: its verified record; a blank one (see `is_known`) while nothing but its key and an address of
+            it were given to us.
         address: where packets to it go; None: not to be reached on this network.
     """
 
@@ -29,6 +31,16 @@ class Contact:
     def node_id(self) -> NodeId:
         """Its node id."""
         return self.record.node_id
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its record is there: a blank one is number 0 and has no bytes."""
+        return bool(self.record.raw)
+
+    @classmethod
+    def by_key(cls, public_key: PublicKey, address: Address | None) -> Contact:
+        """Make the contact of a node whose record is not known yet."""
+        return cls(NodeRecord(0, {}, b"", public_key, node_id(public_key), b""), address)
 
 
 class ContactCache:
@@ -65,29 +77,37 @@ class ContactCache:
 
     def of(self, record: NodeRecord) -> Contact:
         """Return the contact of a verified record."""
+        assert record.raw, "a blank record has no contact of its own"
         contact = self._contacts.get(record.raw)
         return self._add(record) if contact is None else contact
 
     def _add(self, record: NodeRecord) -> Contact:
         if len(self._contacts) >= self._size:
             del self._contacts[next(iter(self._contacts))]
-        contact = Contact(_lean(record), self._address_of(record))
+        contact = Contact(_LeanRecord(record), self._address_of(record))
         self._contacts[record.raw] = contact
         return contact
 
 
 class _RawPairs(Mapping[str, rlp.RLPItem]):
-    """The pairs of a verified record, decoded when asked for: decoded they are half of its memory."""
+    """The pairs of a verified record, decoded when asked for: decoded they are half of its memory.
 
-    __slots__ = ("_raw",)
+    Only which keys there are is kept, since that is asked for each record of each answer.
+    """
 
-    def __init__(self, raw: bytes) -> None:
+    __slots__ = ("_keys", "_raw")
+
+    def __init__(self, raw: bytes, keys: frozenset[str]) -> None:
         self._raw = raw
+        self._keys = keys
 
     def _decoded(self) -> dict[str, rlp.RLPItem]:
         items = rlp.expect_list(rlp.decode(self._raw))
         keys = (rlp.expect_bytes(key).decode("latin-1") for key in items[2::2])
         return dict(zip(keys, items[3::2], strict=True))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def __getitem__(self, key: str) -> rlp.RLPItem:
         return self._decoded()[key]
@@ -96,9 +116,37 @@ class _RawPairs(Mapping[str, rlp.RLPItem]):
         return iter(self._decoded())
 
     def __len__(self) -> int:
-        return len(self._decoded())
+        return len(self._keys)
 
 
-def _lean(record: NodeRecord) -> NodeRecord:
-    raw = record.raw
-    return NodeRecord(record.seq, _RawPairs(raw), record.signature, record.public_key, record.node_id, raw)
+@lru_cache(maxsize=256)
+def _shared(keys: frozenset[str]) -> frozenset[str]:
+    """Return one set for all records of the same form: there are few forms."""
+    return keys
+
+
+class _LeanRecord(NodeRecord):
+    """A verified record that keeps little but its bytes, and finds the rest in them when asked."""
+
+    __slots__ = ("_keys",)
+    _keys: frozenset[str]
+
+    def __init__(self, record: NodeRecord) -> None:
+        for name in ("seq", "node_id", "raw"):
+            object.__setattr__(self, name, getattr(record, name))
+        object.__setattr__(self, "_keys", _shared(frozenset(record.pairs)))
+
+    @property
+    def pairs(self) -> Mapping[str, rlp.RLPItem]:
+        """Keys in order, decoded when asked for."""
+        return _RawPairs(self.raw, self._keys)
+
+    @property
+    def signature(self) -> bytes:
+        """64 bytes."""
+        return rlp.expect_bytes(rlp.expect_list(rlp.decode(self.raw))[0])
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The identity; computed, since only handshakes and dials need it."""
+        return decompress(rlp.expect_bytes(self.pairs["secp256k1"]))

@@ -9,6 +9,7 @@ from typing import Final
 from relay.primitives.enr import NodeRecord
 from relay.primitives.errors import DecodeError
 from relay.primitives.keys import NodeId, NodeKey
+from relay.primitives.node import Node
 from relay.protocols.discv5 import messages
 from relay.protocols.discv5.answers import MAX_TALK, Answers
 from relay.protocols.discv5.asking import Asker
@@ -32,9 +33,10 @@ from relay.protocols.discv5.networks import Address, NetworkClass
 from relay.protocols.discv5.options import UDP, Options
 from relay.protocols.discv5.outbox import Outbox, Traffic
 from relay.protocols.discv5.packet import Flag, Packet, Reason, Refusal
+from relay.protocols.discv5.patience import Patience
 from relay.protocols.discv5.requests import Call, Calls, Outcome
 from relay.protocols.discv5.searches import Refresh, Searches
-from relay.protocols.discv5.session import Session
+from relay.protocols.discv5.session import Occupants, Session
 from relay.protocols.discv5.table import Limits, Table
 
 __all__ = ["Discv5"]
@@ -72,6 +74,8 @@ class Discv5:
     ) -> None:
         self._own_id = key.node_id
         self._rand = rand
+        self._network = network
+        self._occupants = Occupants(options.sessions)
         self._contacts = ContactCache(network.address_of, options.records) if contacts is None else contacts
         self._outbox = Outbox(options.packets)
         self._codec = Codec(key, own_record, self._contacts, suite, options, rand)
@@ -93,7 +97,7 @@ class Discv5:
         self._calls.ended = self._neighbours.ended
         self._searches = Searches(self._own_id, self._asker, self._neighbours, self._outbox, options)
         self._refresh = Refresh(self._own_id, self._neighbours, self._searches, options, rand, self._uniform)
-        self._neighbours.first_entered = self._refresh.grown
+        self._neighbours.grown = self._refresh.grown
         self._requests = 0
 
     @property
@@ -105,6 +109,16 @@ class Discv5:
     def traffic(self) -> Traffic:
         """Counts of messages since the start."""
         return self._outbox.traffic
+
+    @property
+    def session_count(self) -> int:
+        """How many sessions are kept."""
+        return len(self._codec.sessions)
+
+    @property
+    def patience(self) -> Patience:
+        """The time-outs in force, and what they were measured from."""
+        return self._calls.patience
 
     @property
     def next_deadline(self) -> float:
@@ -146,23 +160,47 @@ class Discv5:
         """Return what is to be sent now: after each other call."""
         return self._outbox.take_packets()
 
-    def close_address(self, address: Address, now: float) -> list[Event]:
-        """Forget the sessions of a stream that ended, and end the requests to what cannot be dialed."""
+    def close_address(
+        self, address: Address, now: float, failure: Failure = Failure.UNREACHABLE
+    ) -> list[Event]:
+        """Forget the sessions of a stream that ended, and end the requests to what cannot be dialed.
+
+        Args:
+            address: of the stream, or what was to be dialed.
+            now: seconds of the clock.
+            failure: how those requests end: UNREACHABLE counts against the node; LOST, for a stream that
+                was there, makes it be pinged soon; BUSY, for a fault of our own, does nothing to it.
+        """
+        self._occupants.release(address)
         self._codec.sessions.drop_address(address)
-        self._calls.close_address(address, now)
+        self._codec.challenges.drop_address(address)
+        self._calls.close_address(address, now, failure)
         return self._outbox.take_events()
 
-    def contact(self, record: NodeRecord) -> Contact:
-        """Return the contact of a verified record on this network."""
-        return self._contacts.of(record)
+    def contact(self, node: Node | NodeRecord) -> Contact:
+        """Return the contact of a node on this network.
 
-    def add_bootnode(self, record: NodeRecord) -> None:
-        """Enter the network by this node, now and whenever the table is refreshed."""
-        self._refresh.add_bootnode(self._contacts.of(record))
+        Args:
+            node: its verified record; or a Node that may have none, as one given by its enode: its endpoints
+                count then, with the port that packets go to.
+        """
+        if isinstance(node, NodeRecord):
+            return self._contacts.of(node)
+        if node.record is not None:
+            return self._contacts.of(node.record)
+        return Contact.by_key(node.public_key, self._network.choose(node.endpoints))
 
-    def add_node(self, record: NodeRecord, now: float) -> None:
-        """Tell of a node known from elsewhere, such as a node database."""
-        self._neighbours.heard(self._contacts.of(record), None, now)
+    def add_bootnode(self, node: Node | NodeRecord) -> None:
+        """Enter the network by this node, now and whenever the table is refreshed; see `contact`.
+
+        One without a record is asked for it, and enters the table when the record names the address that it
+        answered on.
+        """
+        self._refresh.add_bootnode(self.contact(node))
+
+    def add_node(self, node: Node | NodeRecord, now: float) -> None:
+        """Tell of a node known from elsewhere, such as a node database; see `contact`."""
+        self._neighbours.heard(self.contact(node), None, now)
 
     def register_talk(self, protocol: bytes) -> None:
         """Let requests of a protocol come as TalkRequest events; all others get the empty answer."""
@@ -237,14 +275,21 @@ class Discv5:
     def _handshake(self, packet: Packet, source: Address, now: float) -> None:
         accepted = self._codec.accept(packet, source, now)
         contact = accepted.session.contact
+        self._claim(contact.node_id, source)
         self._outbox.emit(SessionEstablished(contact, incoming=True))
         self._neighbours.introduced(contact, now)
         self._message(accepted.session, accepted.plaintext, now)
+
+    def _claim(self, node: NodeId, source: Address) -> None:
+        if self._network.is_exclusive(source) and not self._occupants.claim(source, node):
+            self._codec.sessions.drop((node, source))
+            raise Refusal(Reason.HANDSHAKE, "another node is at the end of this stream")
 
     def _message(self, session: Session, plaintext: bytes, now: float) -> None:
         message = messages.decode(plaintext)
         self._outbox.traffic.received[Kind(plaintext[0])] += 1
         node, source = session.contact.node_id, session.contact.address
+        self._claim(node, source)
         match message:
             case Ping():
                 self._answers.ping(session, message)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Final
 
 __all__ = ["ID_BITS", "log_distance", "lookup_distances", "xor_distance"]
 
 ID_BITS: Final = 256
-LOOKUP_DISTANCES: Final = 3  # d, d+1, d-1; go-ethereum lookupRequestLimit
 
 
 def xor_distance(a: bytes, b: bytes) -> int:
@@ -20,12 +20,12 @@ def log_distance(a: bytes, b: bytes) -> int:
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_length()
 
 
-def lookup_distances(target: bytes, asked: bytes) -> tuple[int, ...]:
-    """Return the distances to ask a node for, nearest to the target first: d, d+1, d-1 where they exist."""
+def lookup_distances(target: bytes, asked: bytes, wanted: int = 3) -> tuple[int, ...]:
+    """Return distances to ask a node for, nearest to the target first: d, d+1, d-1, ... where they exist."""
     middle = log_distance(target, asked)
     found = [middle]
-    step = 1
-    while len(found) < LOOKUP_DISTANCES:
+    for step in count(1):
+        if len(found) >= wanted:
+            break
         found += [each for each in (middle + step, middle - step) if 0 < each <= ID_BITS]
-        step += 1
-    return tuple(found[:LOOKUP_DISTANCES])
+    return tuple(found[:wanted])

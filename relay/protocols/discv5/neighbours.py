@@ -6,14 +6,16 @@ from collections.abc import Callable, Hashable
 from math import inf
 from typing import Final
 
+from relay.primitives.keys import NodeId
 from relay.protocols.discv5.asking import Asker
 from relay.protocols.discv5.candidates import Candidates, DialBudget
 from relay.protocols.discv5.contact import Contact, ContactCache
-from relay.protocols.discv5.events import Failure, NodeDropped, NodeSeen, NodeVerified, Ponged
+from relay.protocols.discv5.events import Failure, NodeDropped, NodeSeen, NodeVerified, Ponged, Refused
 from relay.protocols.discv5.messages import Kind
-from relay.protocols.discv5.networks import ITSELF, NetworkClass
+from relay.protocols.discv5.networks import ITSELF, Address, NetworkClass
 from relay.protocols.discv5.options import Options
 from relay.protocols.discv5.outbox import Outbox
+from relay.protocols.discv5.packet import Reason
 from relay.protocols.discv5.requests import Call, Outcome
 from relay.protocols.discv5.revalidation import Revalidation
 from relay.protocols.discv5.session import Sessions
@@ -29,7 +31,7 @@ class Neighbours:
 
     __slots__ = (
         "_asker", "_budget", "_candidate_due", "_candidates", "_contacts", "_network", "_options", "_outbox",
-        "_revalidation", "_sessions", "first_entered", "open", "table",
+        "_revalidation", "_sessions", "chosen", "grown", "open", "table",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +60,10 @@ class Neighbours:
         self._budget = DialBudget(options.dials_per_host, options.dial_window)
         self.open = False
         """Whether nodes that came by themselves are let in: not before the first refresh has ended."""
-        self.first_entered: Callable[[float], None] = _nothing
-        """Told when a node entered the empty table."""
+        self.chosen: set[NodeId] = set()
+        """Our own choice: bootnodes. They may be called as often as it takes."""
+        self.grown: Callable[[float], None] = _nothing
+        """Told when a node entered a table of at most `eager_below` nodes."""
 
     @property
     def next_deadline(self) -> float:
@@ -76,10 +80,12 @@ class Neighbours:
 
     def heard(self, contact: Contact, teller: Hashable, now: float) -> None:
         """Take note of a node that somebody told us of; teller as in `NetworkClass.group_of`."""
+        if self._asker.is_ours(contact):
+            return
         entry = self.table.entries.get(contact.node_id)
         if entry is not None:
             self._update(entry, contact, now, by_itself=False)
-        elif not self._options.prove_before_entry:
+        elif contact.is_known and not self._options.prove_before_entry:
             self._enter(contact, teller, now)
         elif contact.address is not None and self.table.has_room(contact.node_id):
             self._queue(contact, teller, now)
@@ -87,6 +93,10 @@ class Neighbours:
     def introduced(self, contact: Contact, now: float) -> None:
         """Take note of a node that made a handshake with us, by its record's own address."""
         known = self._contacts.of(contact.record)
+        if known.address is not None and not self._network.may_hear(known.address, contact.address):
+            # Nobody on the internet lives in our LAN or on this machine: we would be made to call there.
+            self._outbox.emit(Refused(Reason.ADDRESS, contact.address))
+            return
         entry = self.table.entries.get(known.node_id)
         if entry is not None:
             self._update(entry, known, now, by_itself=True)
@@ -102,20 +112,31 @@ class Neighbours:
             (node, address) in self._sessions
         ):
             return True
-        return self._budget.take(self._network.host_of(address), now)
+        host = self._network.host_of(address)
+        return not self._is_taken(host, node) and self._budget.take(host, now)
+
+    def _is_taken(self, host: Hashable, node: NodeId) -> bool:
+        """Whether another node has proved to live at a host: then a record that names it is a lie, or old."""
+        return self._options.prove_before_entry and any(
+            entry.live
+            and entry.contact.node_id != node
+            and self._network.host_of(entry.contact.address) == host
+            for entry in self.table
+        )
 
     def ended(self, call: Call, outcome: Outcome, now: float) -> None:
         """Learn from the end of any request whether a node is there."""
         if not isinstance(outcome, Failure):
             self._answered(call, outcome, now)
-        elif outcome is Failure.TIMEOUT or outcome is Failure.UNREACHABLE:
-            self._silent(call, now)
+        elif outcome in (Failure.TIMEOUT, Failure.UNREACHABLE, Failure.LOST):
+            self._silent(call, outcome, now)
 
     def _answered(self, call: Call, outcome: Outcome, now: float) -> None:
         contact = call.contact
         entry = self.table.entries.get(contact.node_id)
-        if entry is None:
-            entry = self._admit_proved(call, now)
+        proved = self._proved(call, outcome)
+        if proved is not None:
+            entry = self._admit(proved, call.teller, now) if entry is None else self._moved(entry, proved)
         if entry is None or entry.contact.address != contact.address:
             return
         entry.heard = now
@@ -127,19 +148,41 @@ class Neighbours:
         if isinstance(outcome, Ponged) and outcome.enr_seq > entry.contact.record.seq:
             self._asker.findnode(entry.contact, (0,), self._renewed, now)
 
-    def _admit_proved(self, call: Call, now: float) -> Entry | None:
+    def _proved(self, call: Call, outcome: Outcome) -> Contact | None:
+        """Return the record of who answered, if it answered where that record says it is."""
+        if call.contact.is_known:
+            known = self._contacts.of(call.contact.record)
+        else:
+            told = [each for each in outcome if isinstance(each, Contact)] if type(outcome) is tuple else []
+            own = [each for each in told if each.node_id == call.contact.node_id]
+            if not own:
+                return None
+            known = own[0]
         # What came in on a stream has answered on that stream, not on the address of its record.
-        known = self._contacts.of(call.contact.record)
-        if known.address is None or known.address != call.contact.address:
-            return None
-        waiting = self._candidates.pop(known.node_id)
-        return self._enter(known, call.teller if waiting is None else waiting[1], now)
+        return known if known.address is not None and known.address == call.contact.address else None
 
-    def _silent(self, call: Call, now: float) -> None:
+    def _admit(self, proved: Contact, teller: Hashable, now: float) -> Entry | None:
+        waiting = self._candidates.pop(proved.node_id)
+        if self._options.prove_before_entry:
+            self._drop_at(proved.address, now)
+        return self._enter(proved, teller if waiting is None else waiting[1], now)
+
+    def _drop_at(self, address: Address, now: float) -> None:
+        """Let go of other nodes at a host that has just answered as a new one: it can be only one of them."""
+        host = self._network.host_of(address)
+        for entry in [each for each in self.table if self._network.host_of(each.contact.address) == host]:
+            self._drop(entry, now)
+
+    def _moved(self, entry: Entry, proved: Contact) -> Entry:
+        if proved.address != entry.contact.address and proved.record.seq > entry.contact.record.seq:
+            self.table.update(entry, proved, by_itself=True)
+        return entry
+
+    def _silent(self, call: Call, failure: Failure, now: float) -> None:
         entry = self.table.entries.get(call.contact.node_id)
         if entry is None or entry.contact.address != call.contact.address:
             return
-        if call.kind is not Kind.PING:
+        if call.kind is not Kind.PING or failure is Failure.LOST:
             # One lost answer is no proof of death: a ping soon decides.
             self._revalidation.move(entry, now, slow=False)
             return
@@ -163,12 +206,17 @@ class Neighbours:
         entry = self.table.add(contact, teller)
         if entry is not None:
             self._revalidation.add(entry, now)
-            if len(self.table) == 1:
-                self.first_entered(now)
+            if len(self.table) <= self._options.eager_below:
+                self.grown(now)
         return entry
 
     def _update(self, entry: Entry, contact: Contact, now: float, *, by_itself: bool) -> None:
         before = entry.contact
+        if self._options.prove_before_entry and contact.address != before.address:
+            # A record does not prove its address: the old one holds until the new one has answered.
+            if contact.address is not None and contact.record.seq > before.record.seq:
+                self._queue(contact, contact.node_id, now)
+            return
         if self.table.update(entry, contact, by_itself=by_itself):
             self._revalidation.move(entry, now, slow=False)
         elif entry.contact is not before and entry.live:
@@ -190,12 +238,27 @@ class Neighbours:
         self._candidate_due = now + self._options.candidate_interval
         while (waiting := self._candidates.take()) is not None:
             contact, teller = waiting
-            wanted = contact.node_id not in self.table.entries and self.table.has_room(contact.node_id)
-            # Bootnodes are our own choice and may be called as often as it takes.
-            if wanted and (teller is None or self.may_dial(contact, now)):
-                self._asker.ping(contact, _ignored, now, teller)
+            if self._is_wanted(contact) and (contact.node_id in self.chosen or self.may_dial(contact, now)):
+                self._prove(contact, teller, now)
                 return
         self._candidate_due = inf
+
+    def _is_wanted(self, contact: Contact) -> bool:
+        entry = self.table.entries.get(contact.node_id)
+        if entry is None:
+            return self.table.has_room(contact.node_id)
+        return contact.address != entry.contact.address and contact.record.seq > entry.contact.record.seq
+
+    def _prove(self, contact: Contact, teller: Hashable, now: float) -> None:
+        if contact.is_known:
+            self._asker.ping(contact, _ignored, now, teller)
+        else:
+            self._asker.findnode(contact, (0,), self._introduced_itself, now, teller)
+
+    def _introduced_itself(self, _call: Call, outcome: Outcome, now: float) -> None:
+        """Take the record of a node that was called by its key alone; it may name another address."""
+        if isinstance(outcome, tuple) and outcome:
+            self.heard(outcome[0], outcome[0].node_id, now)
 
 
 def _ignored(_call: Call, _outcome: Outcome, _now: float) -> None:

@@ -6,7 +6,7 @@ One core serves one class, with its own table: what is learned on one network is
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
@@ -23,7 +23,7 @@ ITSELF: Final = b""
 """The teller of all nodes that came to us by themselves."""
 
 _LOWEST_PORT: Final = 1025  # go-ethereum p2p/discover: records of others with privileged ports are not used
-_GROUP_BITS: Final = {4: 24, 6: 32}  # /24 as go-ethereum; for IPv6 what a provider gets at least (our choice)
+_GROUP_BYTES: Final = {4: 3, 6: 4}  # /24 as go-ethereum; for IPv6 what a provider gets at least (our choice)
 _UNKNOWN: Final = (bytes(4), 0)
 # go-ethereum p2p/netutil: special-use networks that no node can have. 6to4 and Teredo hide an IPv4 address.
 _SPECIAL: Final = tuple(
@@ -44,8 +44,17 @@ class NetworkClass(Protocol):
     def address_of(self, record: NodeRecord) -> Address | None:
         """Return where to send packets to the node of a record; None: not on this network."""
 
+    def choose(self, endpoints: Iterable[Endpoint]) -> Address | None:
+        """Return where to send packets to a node that was given without record; None: not on this network."""
+
     def host_of(self, address: Address) -> Hashable:
         """Return what stands for the machine behind an address, for dial budgets and votes."""
+
+    def is_ours(self, address: Address, own: Address) -> bool:
+        """Say whether an address that another node claims is our own."""
+
+    def is_exclusive(self, address: Address) -> bool:
+        """Say whether only one node can be at an address, as at the end of a stream."""
 
     def group_of(self, address: Address, teller: Hashable) -> Hashable | None:
         """Return the group whose members are limited in the table; None: without limit.
@@ -88,9 +97,22 @@ class UdpNetwork:
                 return Endpoint(family, host, port)
         return None
 
+    def choose(self, endpoints: Iterable[Endpoint]) -> Address | None:
+        """Return the endpoint of the preferred family, whose port is taken for the UDP port."""
+        found = {each.network: each for each in endpoints}
+        return next((found[family] for family in self.families if family in found), None)
+
     def host_of(self, address: Address) -> Hashable:
         """Return the IP."""
         return _endpoint(address).host
+
+    def is_ours(self, address: Address, own: Address) -> bool:
+        """Compare IP and port: several nodes may share an IP."""
+        return address == own
+
+    def is_exclusive(self, address: Address) -> bool:
+        """Say no: a UDP source proves nothing."""
+        return False
 
     def group_of(self, address: Address, teller: Hashable) -> Hashable | None:
         """Return the /24 (IPv6: /32); hosts of our own LAN are not limited."""
@@ -131,9 +153,21 @@ class OnionNetwork:
         host = record.onion3 if port else None
         return None if host is None or not port else Endpoint(Network.ONION, host, port)
 
+    def choose(self, endpoints: Iterable[Endpoint]) -> Address | None:
+        """Return the first onion endpoint."""
+        return next((each for each in endpoints if each.network is Network.ONION), None)
+
     def host_of(self, address: Address) -> Hashable:
         """Return the onion address without port: one victim is one host."""
         return address.host if isinstance(address, Endpoint) else address
+
+    def is_ours(self, address: Address, own: Address) -> bool:
+        """Compare the onion alone: whatever port is named, dialing it leads to ourselves."""
+        return self.host_of(address) == self.host_of(own)
+
+    def is_exclusive(self, address: Address) -> bool:
+        """Say yes: every address is one stream, and at the end of a stream is one node."""
+        return True
 
     def group_of(self, address: Address, teller: Hashable) -> Hashable | None:
         """Return the teller: onions are free, so what is limited is how many entries come from one mouth."""
@@ -162,19 +196,17 @@ class _Facts:
     loopback: bool
     lan: bool
     special: bool
-    group: str | None
+    group: bytes | None
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)  # the nodes of two tables; 300 bytes each
 def _facts(host: str) -> _Facts:
     address = ipaddress.ip_address(host)
     lan = address.is_loopback or address.is_link_local or _is_lan(address)
     special = address.is_multicast or any(
         address in network for network in _SPECIAL if network.version == address.version
     )
-    group = None
-    if not lan:
-        group = str(ipaddress.ip_network((address, _GROUP_BITS[address.version]), strict=False))
+    group = None if lan else address.packed[: _GROUP_BYTES[address.version]]
     return _Facts(address.packed, address.is_loopback, lan, special, group)
 
 

@@ -15,13 +15,19 @@ class Options:
     Attributes:
         response_timeout: seconds until a request over an existing session counts as unanswered; starts anew
             with each part of an answer.
-        connect_timeout: seconds for a request to an address without a session: dial and handshake included.
+        connect_timeout: seconds until an address without a session has answered with a WHOAREYOU, dialed.
+        response_floor: seconds; where it is given, response_timeout is only the ceiling, and what is waited
+            follows the measured round trips. See `patience`.
+        connect_floor: the same for connect_timeout.
         challenge_lifetime: seconds that a WHOAREYOU of ours may be answered.
         fast_interval: seconds; a node of the fast list is pinged after a random part of it.
         slow_interval: the same for the slow list, of nodes that have answered before.
         quiet: seconds after a node's last answer in which it is not pinged.
         refresh_interval: seconds; the table is refreshed by lookups after a half to the whole of it.
         starved_interval: seconds between refreshes while the table is empty.
+        eager_below: a node that enters a table with at most so many, itself included, brings the next refresh
+            forward.
+        eager_interval: seconds from refresh to refresh at least, where one is brought forward.
         refresh_lookups: lookups of random ids in a refresh, after the one for ourselves.
         sessions: session keys that are kept; the least recently used go first.
         warm_sessions: sessions whose ciphers are kept set up (6 to 9 KB each); all others hold keys alone.
@@ -31,6 +37,7 @@ class Options:
         calls_per_node: the same for one node.
         lookups: lookups at one time; more of them fail as BUSY.
         lookup_retries: how often a lookup asks a silent node again; for networks that lose packets.
+        lookup_distances: that a lookup asks each node for; more of them make answers fuller.
         packets: outgoing packets that wait to be taken; later ones are dropped.
         bucket_group_limit: nodes of one group (/24, or teller) in a bucket and its replacements.
         table_group_limit: the same in the whole table.
@@ -44,12 +51,16 @@ class Options:
 
     response_timeout: float = 0.7
     connect_timeout: float = 0.7
+    response_floor: float | None = None
+    connect_floor: float | None = None
     challenge_lifetime: float = 1.0
     fast_interval: float = 3.0
     slow_interval: float = 9.0
     quiet: float = 0.0
     refresh_interval: float = 1800.0
     starved_interval: float = 10.0
+    eager_below: int = 1
+    eager_interval: float = 5.0
     refresh_lookups: int = 3
     sessions: int = 1024
     warm_sessions: int = 128
@@ -59,6 +70,7 @@ class Options:
     calls_per_node: int = 64
     lookups: int = 16
     lookup_retries: int = 1
+    lookup_distances: int = 3  # d, d+1, d-1; go-ethereum lookupRequestLimit
     packets: int = 4096
     bucket_group_limit: int = 2
     table_group_limit: int = 10
@@ -73,17 +85,24 @@ class Options:
 UDP: Final = Options()
 
 # A request over the public Tor network takes 5 s in the middle and 50 s at p95, circuit included
-# (WalletWasabi #8900); a driver that measures round trips hands in better numbers with dataclasses.replace.
+# (WalletWasabi #8900): that is what is waited until enough round trips were measured.
+# Few requests and full answers: a circuit is dear, a byte on an open stream is not.
 ONION: Final = Options(
     response_timeout=15.0,
     connect_timeout=60.0,
+    response_floor=2.0,
+    connect_floor=10.0,
     challenge_lifetime=30.0,
     fast_interval=30.0,
     slow_interval=60.0,
     quiet=1200.0,
+    eager_below=16,
+    eager_interval=3.0,
     lookup_retries=0,
+    lookup_distances=16,
     bucket_group_limit=8,
     table_group_limit=32,
     prove_before_entry=True,
+    candidate_interval=0.5,
     dials_per_host=4,
 )

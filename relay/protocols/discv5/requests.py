@@ -16,6 +16,7 @@ from relay.protocols.discv5.networks import ITSELF, Address
 from relay.protocols.discv5.options import Options
 from relay.protocols.discv5.outbox import Outbox
 from relay.protocols.discv5.packet import Packet, Reason, Refusal
+from relay.protocols.discv5.patience import Estimate, Patience
 
 __all__ = ["Call", "Calls", "Done", "Outcome"]
 
@@ -23,6 +24,7 @@ Outcome: TypeAlias = Result | Failure
 Done: TypeAlias = Callable[["Call", Outcome, float], None]
 """Called once with how the call ended, and when."""
 
+_LAPSED: Final = 256  # packets of ours whose late WHOAREYOU is still worth something; the oldest go first
 MAX_NODES_PACKETS: Final = 5  # parts of an answer; go-ethereum totalNodesResponseLimit
 _ANSWERS: Final = {Kind.PING: Kind.PONG, Kind.FINDNODE: Kind.NODES, Kind.TALKREQ: Kind.TALKRESP}
 
@@ -39,14 +41,16 @@ class Call:
         distances: that a FINDNODE asks for.
         done: what to do at its end.
         nonce: of the packet that carried it last.
+        opening: nonce of its first packet.
         handshaken: a challenge for it was answered: no second one is.
         found: nodes of the parts of NODES that have come, by node id.
         missing: parts of NODES to come; -1 until the first one says it.
+        since: when it began to wait for what comes next.
     """
 
     __slots__ = (
-        "contact", "distances", "done", "found", "handshaken", "kind", "missing", "nonce", "plaintext",
-        "request_id", "teller",
+        "contact", "distances", "done", "found", "handshaken", "kind", "missing", "nonce", "opening",
+        "plaintext", "request_id", "since", "teller",
     )  # fmt: skip
 
     def __init__(
@@ -65,34 +69,46 @@ class Call:
         self.plaintext = plaintext
         self.distances: tuple[int, ...] = ()
         self.done = done
-        self.nonce = b""
+        self.nonce = self.opening = b""
         self.handshaken = False
         self.found: dict[NodeId, Contact] = {}
         self.missing = -1
+        self.since = 0.0
 
 
 class _Deadlines:
-    """Calls that all wait equally long: the order they were set in is the order they end in."""
+    """Calls in the order they were set in, which is the order they end in.
 
-    __slots__ = ("_ends", "_timeout")
+    While the time-out shrinks, later ones are given as long as those before them.
+    """
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+    __slots__ = ("_ends", "_estimate", "_latest")
+
+    def __init__(self, estimate: Estimate) -> None:
+        self._estimate = estimate
+        self._latest = -inf
         self._ends: OrderedDict[Call, float] = OrderedDict()
 
     @property
     def next(self) -> float:
-        return self._ends[next(iter(self._ends))] if self._ends else inf
+        return next(iter(self._ends.values()), inf)
 
     def set(self, call: Call, now: float) -> None:
         self._ends.pop(call, None)
-        self._ends[call] = now + self._timeout
+        if not self._ends:
+            self._latest = -inf
+        call.since = now
+        self._latest = self._ends[call] = max(self._latest, now + self._estimate.timeout)
 
-    def drop(self, call: Call) -> None:
-        self._ends.pop(call, None)
+    def drop(self, call: Call, now: float, *, answered: bool) -> None:
+        if self._ends.pop(call, None) is not None and answered:
+            self._estimate.took(now - call.since)
 
     def pop_due(self, now: float) -> Call | None:
-        return self._ends.popitem(last=False)[0] if self.next <= now else None
+        if self.next > now:
+            return None
+        self._estimate.missed()
+        return self._ends.popitem(last=False)[0]
 
 
 class Calls:
@@ -103,12 +119,14 @@ class Calls:
         "_by_nonce",
         "_codec",
         "_connecting",
+        "_lapsed",
         "_options",
         "_outbox",
         "_queues",
         "_responding",
         "_size",
         "ended",
+        "patience",
     )
 
     def __init__(self, codec: Codec, outbox: Outbox, options: Options) -> None:
@@ -117,10 +135,12 @@ class Calls:
         self._options = options
         self._active: dict[NodeId, Call] = {}
         self._by_nonce: dict[bytes, Call] = {}
+        self._lapsed: dict[bytes, NodeId] = {}
         self._queues: dict[NodeId, deque[Call]] = {}
         self._size = 0
-        self._connecting = _Deadlines(options.connect_timeout)
-        self._responding = _Deadlines(options.response_timeout)
+        self.patience = Patience(options)
+        self._connecting = _Deadlines(self.patience.connect)
+        self._responding = _Deadlines(self.patience.response)
         self.ended: Done = _nothing
         """Told of each call that was sent, before its own `done`."""
 
@@ -165,13 +185,13 @@ class Calls:
         Raises:
             Refusal: it belongs to no request, or not to its address, or is the second one for it.
         """
-        call = self._by_nonce.get(packet.nonce)
+        call = self._by_nonce.get(packet.nonce) or self._again(packet.nonce)
         if call is None or call.contact.address != source:
             raise Refusal(Reason.WHOAREYOU, "WHOAREYOU for no request of ours")
         if call.handshaken:
             raise Refusal(Reason.WHOAREYOU, "second WHOAREYOU for one request")
         call.handshaken = True
-        del self._by_nonce[call.nonce]
+        self._by_nonce.pop(call.nonce, None)
         packets, call.nonce = self._codec.answer(packet, call.contact, call.plaintext)
         self._by_nonce[call.nonce] = call
         for data in packets:
@@ -211,7 +231,7 @@ class Calls:
 
     def finish(self, call: Call, outcome: Outcome, now: float) -> None:
         """End the call under way, send the next one to its node, say how it ended."""
-        self._leave(call, now)
+        self._leave(call, now, answered=not isinstance(outcome, Failure))
         self.ended(call, outcome, now)
         call.done(call, outcome, now)
 
@@ -220,9 +240,10 @@ class Calls:
         for deadlines in (self._responding, self._connecting):
             while (call := deadlines.pop_due(now)) is not None:
                 partial = call.missing > 0
+                self._lapse(call)
                 self.finish(call, tuple(call.found.values()) if partial else Failure.TIMEOUT, now)
 
-    def close_address(self, address: Address, now: float) -> None:
+    def close_address(self, address: Address, now: float, failure: Failure) -> None:
         """End all calls to an address that cannot be reached any more."""
         doomed = [call for call in self._active.values() if call.contact.address == address]
         for call in doomed:
@@ -231,17 +252,31 @@ class Calls:
             for each in gone:
                 queue.remove(each)
                 self._size -= 1
-            self.finish(call, Failure.UNREACHABLE, now)
+            self.finish(call, failure, now)
             for each in gone:
-                each.done(each, Failure.UNREACHABLE, now)
+                each.done(each, failure, now)
 
-    def _leave(self, call: Call, now: float) -> None:
+    def _lapse(self, call: Call) -> None:
+        if len(self._lapsed) >= _LAPSED:
+            del self._lapsed[next(iter(self._lapsed))]
+        self._lapsed[call.opening] = call.contact.node_id
+
+    def _again(self, nonce: bytes) -> Call | None:
+        """Return the call that repeats one in vain, if the nonce was that one's.
+
+        While its challenge is open, a node answers whatever it cannot read with the same WHOAREYOU, which
+        names the packet that it was made for. After a lost one, or a lost handshake, that is an earlier one.
+        """
+        node = self._lapsed.pop(nonce, None)
+        return None if node is None else self._active.get(node)
+
+    def _leave(self, call: Call, now: float, *, answered: bool) -> None:
         node = call.contact.node_id
         self._size -= 1
         del self._active[node]
         self._by_nonce.pop(call.nonce, None)
-        self._connecting.drop(call)
-        self._responding.drop(call)
+        self._connecting.drop(call, now, answered=answered)
+        self._responding.drop(call, now, answered=answered)
         queue = self._queues.get(node)
         if queue:
             following = queue.popleft()
@@ -260,11 +295,12 @@ class Calls:
             data, call.nonce = self._codec.seal(session, call.plaintext)
             self._responding.set(call, now)
             self._outbox.traffic.sent[call.kind] += 1
+        call.opening = call.nonce
         self._by_nonce[call.nonce] = call
         self._outbox.send(data, address)
 
     def _await(self, call: Call, now: float) -> None:
-        self._connecting.drop(call)
+        self._connecting.drop(call, now, answered=True)
         self._responding.set(call, now)
 
 

@@ -25,7 +25,16 @@ _MAX_DOUBLINGS: Final = 12
 class Searches:
     """Lookups under way."""
 
-    __slots__ = ("_asker", "_bound", "_neighbours", "_outbox", "_own_id", "_retries", "_running")
+    __slots__ = (
+        "_asker",
+        "_bound",
+        "_distances",
+        "_neighbours",
+        "_outbox",
+        "_own_id",
+        "_retries",
+        "_running",
+    )
 
     def __init__(
         self, own_id: NodeId, asker: Asker, neighbours: Neighbours, outbox: Outbox, options: Options
@@ -36,6 +45,7 @@ class Searches:
         self._outbox = outbox
         self._bound = options.lookups
         self._retries = options.lookup_retries
+        self._distances = options.lookup_distances
         self._running: dict[Lookup, Callable[[Lookup, float], None]] = {}
 
     def __len__(self) -> int:
@@ -65,7 +75,7 @@ class Searches:
         if not self._neighbours.may_dial(contact, now):
             lookup.failed(contact.node_id)
             return
-        distances = lookup_distances(lookup.target, contact.node_id)
+        distances = lookup_distances(lookup.target, contact.node_id, self._distances)
         if self._asker.findnode(contact, distances, done, now, teller) is not None:
             lookup.failed(contact.node_id)
 
@@ -87,8 +97,8 @@ class Refresh:
     """
 
     __slots__ = (
-        "_began", "_bootnodes", "_doublings", "_neighbours", "_options", "_own_id", "_rand", "_searches",
-        "_seen", "_uniform", "_waiting", "due",
+        "_began", "_bootnodes", "_doublings", "_grown", "_neighbours", "_options", "_own_id", "_rand",
+        "_searches", "_seen", "_uniform", "_waiting", "due",
     )  # fmt: skip
 
     def __init__(
@@ -111,12 +121,14 @@ class Refresh:
         self._doublings = 0
         self._seen = 0
         self._began = -inf
+        self._grown = False
         self.due = -inf
         """When the next one begins; infinity while one is under way."""
 
     def add_bootnode(self, contact: Contact) -> None:
         """Begin with this node in each refresh."""
         self._bootnodes[contact.node_id] = contact
+        self._neighbours.chosen.add(contact.node_id)
         if not self._waiting and not len(self._neighbours.table):
             self.due = -inf
 
@@ -126,7 +138,10 @@ class Refresh:
             return
         self.due = inf
         self._began = now
-        targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(self._options.refresh_lookups)]
+        # One that was brought forward is after those who know our neighbourhood; random walks come later.
+        walks = 0 if self._grown and self._options.eager_below > 1 else self._options.refresh_lookups
+        self._grown = False
+        targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(walks)]
         # One more than there are, so that none that ends at once ends the refresh.
         self._waiting = len(targets) + 1
         for contact in self._bootnodes.values():
@@ -137,15 +152,21 @@ class Refresh:
         self._one_done(None, now)
 
     def grown(self, now: float) -> None:
-        """A node entered the empty table, so that a refresh makes sense soon."""
+        """A node entered a table that is nearly empty, so that a refresh makes sense soon."""
+        self._grown = True
         if not self._waiting:
-            self.due = max(now, self._began + self._options.starved_interval / 2)
+            self.due = min(self.due, self._soon(now))
+
+    def _soon(self, now: float) -> float:
+        return max(now, self._began + self._options.eager_interval)
 
     def _one_done(self, _lookup: Lookup | None, now: float) -> None:
         self._waiting -= 1
         if not self._waiting:
             self._neighbours.open = True
-            self.due = now + self._pause()
+            pause = self._pause()
+            eager = self._grown and self._options.eager_below > 1
+            self.due = self._soon(now) if eager else now + pause
 
     def _pause(self) -> float:
         size = len(self._neighbours.table)

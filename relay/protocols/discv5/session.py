@@ -15,7 +15,7 @@ from relay.protocols.discv5.contact import Contact
 from relay.protocols.discv5.crypto import Aead, Mask, Suite
 from relay.protocols.discv5.networks import Address
 
-__all__ = ["Challenge", "Challenges", "Session", "SessionKey", "Sessions"]
+__all__ = ["Challenge", "Challenges", "Occupants", "Session", "SessionKey", "Sessions"]
 
 SessionKey: TypeAlias = tuple[NodeId, Address]
 
@@ -61,13 +61,14 @@ class Session:
 class Sessions:
     """An LRU of sessions; some have their ciphers set up and take 6 to 9 KB, the others hold keys: 1 KB."""
 
-    __slots__ = ("_sessions", "_size", "_suite", "_warm", "_warm_size")
+    __slots__ = ("_at", "_sessions", "_size", "_suite", "_warm", "_warm_size")
 
     def __init__(self, suite: Suite, size: int, warm: int) -> None:
         self._suite = suite
         self._size = size
         self._warm_size = warm
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
+        self._at: dict[Address, tuple[NodeId, ...]] = {}
         self._warm: list[Session] = []
 
     def __len__(self) -> int:
@@ -79,7 +80,7 @@ class Sessions:
         if session is None:
             return None
         if session.sent >= MAX_MESSAGES:
-            del self._sessions[key]
+            self.drop(key)
             return None
         self._sessions.move_to_end(key)
         return session
@@ -89,22 +90,34 @@ class Sessions:
 
     def put(self, key: SessionKey, session: Session) -> None:
         """Store a new session; the one it replaces can still be read."""
+        node, address = key
         replaced = self._sessions.pop(key, None)
         if replaced is not None:
             session.older_key = replaced.read_key
             replaced.ciphers = None
+        else:
+            self._at[address] = (*self._at.get(address, ()), node)
         self._sessions[key] = session
         if len(self._sessions) > self._size:
-            self._sessions.popitem(last=False)[1].ciphers = None
+            oldest = next(iter(self._sessions))
+            self._sessions[oldest].ciphers = None
+            self.drop(oldest)
 
     def drop(self, key: SessionKey) -> None:
         """Forget a session."""
-        self._sessions.pop(key, None)
+        if self._sessions.pop(key, None) is None:
+            return
+        node, address = key
+        others = tuple(each for each in self._at[address] if each != node)
+        if others:
+            self._at[address] = others
+        else:
+            del self._at[address]
 
     def drop_address(self, address: Address) -> None:
-        """Forget all sessions on an address."""
-        for key in [key for key in self._sessions if key[1] == address]:
-            del self._sessions[key]
+        """Forget all sessions on an address: streams end all the time, so it must not take a search."""
+        for node in self._at.pop(address, ()):
+            del self._sessions[node, address]
 
     def ciphers(self, session: Session) -> Ciphers:
         """Return the ciphers of a session, set up."""
@@ -158,6 +171,11 @@ class Challenges:
         self._expire(now)
         return self._challenges.pop(key, None)
 
+    def drop_address(self, address: Address) -> None:
+        """Forget all challenges on an address."""
+        for key in [key for key in self._challenges if key[1] == address]:
+            del self._challenges[key]
+
     def put(self, key: SessionKey, challenge: Challenge) -> None:
         """Store a new challenge."""
         if len(self._challenges) >= self._size:
@@ -171,3 +189,30 @@ class Challenges:
             if self._challenges[first].expires > now:
                 return
             del self._challenges[first]
+
+
+class Occupants:
+    """Who is at the end of each stream: the first node that proved itself there, until the stream ends.
+
+    Otherwise one stream could carry any number of node ids, and one onion stand for all of them.
+    """
+
+    __slots__ = ("_nodes", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._nodes: dict[Address, NodeId] = {}
+        self._size = size
+
+    def claim(self, address: Address, node: NodeId) -> bool:
+        """Say whether a node is the one at this address; the first to ask is."""
+        holder = self._nodes.get(address)
+        if holder is not None:
+            return holder == node
+        if len(self._nodes) >= self._size:
+            del self._nodes[next(iter(self._nodes))]
+        self._nodes[address] = node
+        return True
+
+    def release(self, address: Address) -> None:
+        """Note that the stream has ended."""
+        self._nodes.pop(address, None)

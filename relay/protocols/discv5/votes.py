@@ -21,12 +21,13 @@ class EndpointVotes:
     def __init__(self) -> None:
         self._statements: OrderedDict[Hashable, tuple[float, tuple[bytes, int]]] = OrderedDict()
 
-    def add(self, host: Hashable, ip: bytes, port: int, now: float) -> None:
-        """Take a statement; it replaces the host's earlier one."""
-        self._statements.pop(host, None)
+    def add(self, host: Hashable, ip: bytes, port: int, now: float) -> bool:
+        """Take a statement; it replaces the host's earlier one. Returns whether it differs from that."""
+        earlier = self._statements.pop(host, None)
         self._statements[host] = (now, (ip, port))
         if len(self._statements) > _HOSTS:
             self._statements.popitem(last=False)
+        return earlier is None or earlier[1] != (ip, port)
 
     def winner(self, now: float) -> tuple[bytes, int] | None:
         """Return IP and port that at least ten hosts agree on, those with most votes."""

@@ -13,7 +13,7 @@ from relay.primitives.enr import PREFIX as RECORD_PREFIX
 from relay.primitives.enr import NodeRecord
 from relay.primitives.errors import DecodeError
 from relay.primitives.hashing import keccak256
-from relay.primitives.keys import NodeKey, PublicKey, compress, decompress, verify
+from relay.primitives.keys import NodeKey, PublicKey, compress, decompress, recover, verify
 
 __all__ = ["Branch", "Entry", "Link", "Root", "hash_name", "parse_entry", "parse_hash", "subdomain"]
 
@@ -68,6 +68,14 @@ class Root:
     def signed_by(self, public_key: PublicKey) -> bool:
         """Tell whether the signature is this key's. Its 65th byte, the recovery id, does not count."""
         return verify(self._digest(), self.signature[:64], public_key)
+
+    def signer(self) -> PublicKey:
+        """Return the key that made the signature, by its recovery id.
+
+        Raises:
+            DecodeError: no key could have made it.
+        """
+        return recover(self._digest(), self.signature)
 
     def sign(self, key: NodeKey) -> Root:
         """Return the root with a signature."""

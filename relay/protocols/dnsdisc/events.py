@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from relay.primitives.enr import NodeRecord
 
-__all__ = ["Event", "Query", "RecordFound", "Refused", "TreeSynced"]
+__all__ = ["Event", "Query", "Reason", "RecordFound", "Refused", "TreeSynced"]
+
+
+class Reason(StrEnum):
+    """Why an answer is refused, for counters."""
+
+    NOT_ASKED = "not asked"
+    NOT_RESOLVED = "not resolved"
+    NO_ROOT = "no root"
+    BAD_ROOT = "bad root"
+    BAD_SIGNATURE = "bad signature"
+    REPLAY = "older root"
+    WRONG_HASH = "wrong hash"
+    BAD_ENTRY = "bad entry"
+    TOO_LARGE = "tree too large"
+    TOO_MANY_TREES = "too many trees"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +71,13 @@ class Refused:
         domain: of the tree; empty when it belongs to none.
         name: what was asked.
         why: for people.
+        reason: for counters.
     """
 
     domain: str
     name: str
     why: str
+    reason: Reason
 
 
 Event: TypeAlias = RecordFound | TreeSynced | Refused

@@ -55,6 +55,11 @@ class Subtree:
         return len(self._leaves)
 
     @property
+    def given_up(self) -> int:
+        """How many names gave nothing, tried often enough; they and what is below them are missing."""
+        return len(self._given_up)
+
+    @property
     def links(self) -> frozenset[Link]:
         """The leaves of a subtree of links."""
         return frozenset(link for link in self._leaves.values() if link is not None)
@@ -136,6 +141,7 @@ class FollowedTree:
         root_failures: in a row.
         failures: of entries in a row.
         pause_until: entries are not asked before.
+        is_doubted: the root is looked at before its time, since entries failed.
         subtrees: of links and of records; links come first, so that linked trees begin early.
         completed: all below the present root is read, and that has been told.
     """
@@ -148,6 +154,7 @@ class FollowedTree:
         self.root_failures = 0
         self.failures = 0
         self.pause_until = -_NEVER
+        self.is_doubted = False
         self.subtrees: tuple[Subtree, ...] = ()
         self.completed = False
         self._max_entries = max_entries
@@ -182,8 +189,10 @@ class FollowedTree:
             old if old is not None and old.top == top else self._subtree(top, of_links, old)
             for top, of_links, old in zip(tops, (True, False), before, strict=True)
         )
-        for subtree in self.subtrees:
-            subtree.revive()
+        if root != self.root or not self.is_doubted:  # else what failed would be asked for without end
+            for subtree in self.subtrees:
+                subtree.revive()
+        self.is_doubted = False
         all_read = all(subtree.complete for subtree in self.subtrees)
         self.completed = self.completed and all_read and self.root == root
         self.root = root

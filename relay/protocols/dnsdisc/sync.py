@@ -8,7 +8,7 @@ an entry. Spec: dnsdisc.md, Client Protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,7 @@ from relay.protocols.dnsdisc.entries import (
     parse_hash,
     subdomain,
 )
-from relay.protocols.dnsdisc.events import Event, Query, RecordFound, Refused, TreeSynced
+from relay.protocols.dnsdisc.events import Event, Query, Reason, RecordFound, Refused, TreeSynced
 from relay.protocols.dnsdisc.followed import FollowedTree, Subtree
 
 __all__ = ["SyncOptions", "TreeSync"]
@@ -79,11 +79,24 @@ class _Asked:
         return subdomain(self.name, self.tree.link.domain) if self.name else self.tree.link.domain
 
 
+class _NotBelieved(DecodeError):
+    """An answer that is refused, with the reason for the counters."""
+
+    def __init__(self, reason: Reason, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+
+
 class TreeSync:
     """Follows the trees of some URLs and those they link to."""
 
     def __init__(
-        self, links: Iterable[Link], rand: Callable[[int], bytes], options: SyncOptions | None = None
+        self,
+        links: Iterable[Link],
+        rand: Callable[[int], bytes],
+        options: SyncOptions | None = None,
+        *,
+        seqs: Mapping[Link, int] | None = None,
     ) -> None:
         """Make it for the user's trees.
 
@@ -91,7 +104,9 @@ class TreeSync:
             links: the trees to begin with; they stay.
             rand: random bytes, for the order of the walk.
             options: limits.
+            seqs: sequence numbers seen in an earlier life; an older root is a replay.
         """
+        self._seqs = dict(seqs or {})
         self._options = options or SyncOptions()
         self._rand = rand
         self._given = tuple(dict.fromkeys(links))
@@ -130,7 +145,7 @@ class TreeSync:
         """
         waiting = self._asked.pop(name, None)
         if waiting is None:
-            return [Refused("", name[:64], "this name was not asked")]
+            return [Refused("", name[:64], "this name was not asked", Reason.NOT_ASKED)]
         return [event for asked in waiting for event in self._answered(asked, texts, now)]
 
     def poll(self, now: float) -> list[Event]:
@@ -192,20 +207,23 @@ class TreeSync:
             events = self._entry_found(tree, asked.subtree, asked.name, entry)
             tree.failures = 0
         except DecodeError as error:
-            events = self._entry_failed(tree, asked.subtree, asked.name, str(error), now)
+            events = self._entry_failed(tree, asked.subtree, asked.name, error, now)
         return events + self._completed(tree)
 
     def _root_answered(self, tree: FollowedTree, texts: Sequence[str] | None, now: float) -> list[Event]:
         tree.root_asked = False
         try:
             root = _root(tree.link, texts)
-            if tree.root is not None and root.seq < tree.root.seq:
-                raise DecodeError(f"sequence number {root.seq} is older than {tree.root.seq}: a replay")
+            newest = max(self._seqs.get(tree.link, 0), tree.root.seq if tree.root is not None else 0)
+            if root.seq < newest:
+                why = f"sequence number {root.seq} is older than {newest}: a replay"
+                raise _NotBelieved(Reason.REPLAY, why)
         except DecodeError as error:
             delay = self._options.root_retry * 2 ** min(tree.root_failures, 16)
             tree.root_failures += 1
             tree.check_root_at = now + min(delay, self._options.recheck)
-            return [Refused(tree.link.domain, tree.link.domain, str(error))]
+            reason = error.reason if isinstance(error, _NotBelieved) else Reason.BAD_ROOT
+            return [Refused(tree.link.domain, tree.link.domain, str(error), reason)]
         tree.accept(root)
         tree.check_root_at = now + self._options.recheck
         return self._completed(tree)
@@ -213,7 +231,8 @@ class TreeSync:
     def _entry_found(self, tree: FollowedTree, subtree: Subtree, name: str, entry: Entry) -> list[Event]:
         if isinstance(entry, Branch):
             if not subtree.add_branch(name, entry.children):
-                return [Refused(tree.link.domain, name, "the tree is too large, the rest of it is left out")]
+                why = "the tree is too large, the rest of it is left out"
+                return [Refused(tree.link.domain, name, why, Reason.TOO_LARGE)]
             return []
         if isinstance(entry, Link) is not subtree.of_links:
             raise DecodeError("a link among the records, or a record among the links")
@@ -227,20 +246,23 @@ class TreeSync:
         if link in self._trees:
             return []
         if len(self._trees) >= self._options.max_trees:
-            return [Refused(tree.link.domain, link.domain, "too many trees, this one is not followed")]
+            why = "too many trees, this one is not followed"
+            return [Refused(tree.link.domain, link.domain, why, Reason.TOO_MANY_TREES)]
         self._trees[link] = FollowedTree(link, self._options.max_entries)
         return []
 
     def _entry_failed(
-        self, tree: FollowedTree, subtree: Subtree, name: str, why: str, now: float
+        self, tree: FollowedTree, subtree: Subtree, name: str, error: DecodeError, now: float
     ) -> list[Event]:
         subtree.failed(name, self._options.max_tries)
         tree.pause_until = now + self._options.entry_retry * 2**tree.failures
         tree.failures += 1
         if tree.failures >= self._options.recheck_after:
             tree.failures = 0
+            tree.is_doubted = True
             tree.check_root_at = min(tree.check_root_at, now + self._options.root_retry)
-        return [Refused(tree.link.domain, name, why)]
+        reason = error.reason if isinstance(error, _NotBelieved) else Reason.BAD_ENTRY
+        return [Refused(tree.link.domain, name, str(error), reason)]
 
     def _completed(self, tree: FollowedTree) -> list[Event]:
         if tree.root is None or tree.completed or not all(subtree.complete for subtree in tree.subtrees):
@@ -266,19 +288,21 @@ class TreeSync:
 def _root(link: Link, texts: Sequence[str] | None) -> Root:
     """Pick the root among the texts of a domain, which may have others: SPF and the like."""
     found = [text for text in texts or () if text.startswith(ROOT_PREFIX)]
+    if texts is None:
+        raise _NotBelieved(Reason.NOT_RESOLVED, "not resolved")
     if not found:
-        raise DecodeError("no root of a tree at this name" if texts is not None else "not resolved")
+        raise _NotBelieved(Reason.NO_ROOT, "no root of a tree at this name")
     root = Root.parse(found[0])
     if not root.signed_by(link.public_key):
-        raise DecodeError("the root is not signed by the key of the link")
+        raise _NotBelieved(Reason.BAD_SIGNATURE, "the root is not signed by the key of the link")
     return root
 
 
 def _entry(name: str, texts: Sequence[str] | None) -> Entry:
     if texts is None:
-        raise DecodeError("not resolved")
+        raise _NotBelieved(Reason.NOT_RESOLVED, "not resolved")
     wanted = parse_hash(name)
     for text in texts:
         if keccak256(text.encode("utf-8", "surrogatepass")).startswith(wanted):
             return parse_entry(text)
-    raise DecodeError("no text at this name has the hash that the name spells")
+    raise _NotBelieved(Reason.WRONG_HASH, "no text at this name has the hash that the name spells")

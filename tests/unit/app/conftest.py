@@ -53,6 +53,7 @@ def settings_of(tmp_path) -> Callable[..., Settings]:
             "listen-address": "127.0.0.1",
             "port": "0",
             "metrics.port": "0",
+            "discovery": "off",
         }
         return load_settings(base | given, {})
 

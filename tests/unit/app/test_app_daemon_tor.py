@@ -66,8 +66,8 @@ async def record_of(relay) -> NodeRecord:
 async def test_a_hidden_relay_publishes_its_service_before_it_is_ready(settings_of, identity, tmp_path):
     async with tor(tmp_path) as (proxy, control):
         async with running(settings_of(**flags(proxy, control))) as relay:
-            waited = ["tor", "listeners", "onion service"]
-            assert relay.steps == ["settings", "keys", "metrics", "rpc", *waited, "record", "static nodes"]
+            waited = ["tor", "listeners", "onion service", "record", "static nodes", "discovery"]
+            assert relay.steps == ["settings", "keys", "metrics", "rpc", *waited]
             (added,) = control.matching("ADD_ONION")
             assert f"Port=30303,127.0.0.1:{relay.port('listening')}" in added
             record = await record_of(relay)

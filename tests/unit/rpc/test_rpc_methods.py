@@ -21,7 +21,7 @@ def test_default_of_http_is_geths_and_leaves_admin_out(node: Node) -> None:
 
 
 def test_module_that_does_not_exist_is_a_usage_error(node: Node) -> None:
-    with pytest.raises(UsageError, match="no such RPC module: debug, engine; there are admin, eth"):
+    with pytest.raises(UsageError, match="no such RPC module: debug, engine; there are admin, dht, eth"):
         select(all_methods(node, node, node), ("eth", "engine", "debug"))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -326,3 +327,84 @@ async def test_adopted_socket_becomes_a_transport() -> None:
 def test_error_without_a_number_has_words() -> None:
     assert module.describe(OSError("odd")) == "connection failed"
     assert module.describe(socket.gaierror()) == "no answer"
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_only_modes_that_show_the_ip_have_datagrams(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = SocketFactory(SocketRules.of_mode(mode, TcpAddress("127.0.0.1", 9050)))
+    if not mode.hides_ip:
+        with factory.bind_udp("127.0.0.1", 0) as sock:
+            assert sock.type == socket.SOCK_DGRAM
+        return
+
+    def made(*_: object) -> None:
+        raise AssertionError("a socket was made")
+
+    monkeypatch.setattr(module.socket, "socket", made)
+    # Not even to the one address that may be connected.
+    for host, port in (("127.0.0.1", 0), ("127.0.0.1", 9050), ("0.0.0.0", 30303), ("::", 0)):
+        with pytest.raises(DialRefused, match="no UDP in this mode"):
+            factory.bind_udp(host, port)
+
+
+def test_modes_without_datagrams_are_the_two_that_hide_the_ip() -> None:
+    assert {mode for mode in Mode if mode.hides_ip} == {Mode.ONLY_ONION, Mode.CLEARNET_TOR}
+
+
+def test_datagram_socket_is_nonblocking_and_not_inherited() -> None:
+    with SocketFactory(ANYWHERE).bind_udp("127.0.0.1", 0) as sock:
+        assert not sock.getblocking()
+        assert not os.get_inheritable(sock.fileno())
+
+
+def test_taken_udp_port_is_told_with_a_remedy() -> None:
+    factory = SocketFactory(ANYWHERE)
+    with factory.bind_udp("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalError, match=f"127.0.0.1:{port}: address already in use; another program"):
+            factory.bind_udp("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["node.example", "fe80::1%lo", "127.1", ""])
+def test_datagrams_are_bound_to_literals_only(host: str) -> None:
+    with pytest.raises(LocalError, match="can not listen"):
+        SocketFactory(ANYWHERE, lookup=never).bind_udp(host, 0)
+
+
+def test_address_of_no_interface_can_not_be_bound() -> None:
+    with pytest.raises(LocalError, match="no interface of this machine has that address"):
+        SocketFactory(ANYWHERE).bind_udp("192.0.2.1", 0)
+
+
+def test_shortage_of_descriptors_leaves_no_udp_but_an_error() -> None:
+    with no_descriptors(), pytest.raises(LocalError, match="no file descriptor is left"):
+        SocketFactory(ANYWHERE).bind_udp("127.0.0.1", 0)
+
+
+def test_wildcard_is_open_for_both_families() -> None:
+    with (
+        SocketFactory(ANYWHERE).bind_udp("::", 0) as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six,
+    ):
+        port = sock.getsockname()[1]
+        sock.settimeout(5)
+        four.sendto(b"4", ("127.0.0.1", port))
+        assert sock.recvfrom(10)[1][0] == "::ffff:127.0.0.1"
+        six.sendto(b"6", ("::1", port))
+        assert sock.recvfrom(10)[1][0] == "::1"
+
+
+def test_wildcard_means_ipv4_where_the_system_has_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return genuine(family, kind)
+
+    monkeypatch.setattr(module.socket, "socket", without_ipv6)
+    with SocketFactory(ANYWHERE).bind_udp("::", 0) as sock:
+        assert sock.getsockname()[0] == "0.0.0.0"
+    with pytest.raises(LocalError, match="::1"):  # what was asked for by name is not replaced
+        SocketFactory(ANYWHERE).bind_udp("::1", 0)

@@ -13,6 +13,7 @@ from relay.protocols.discv4.events import (
     Left,
     LookupDone,
     Proved,
+    RecordAnswered,
     RecordReceived,
     Refusal,
     Refused,
@@ -440,7 +441,7 @@ def test_requests_to_one_node_go_out_one_after_the_other(network, core, peer):
 def test_silent_node_fails_the_request_and_is_named(network, core):
     core.request_record(contact_at(99), network.now)
     network.run(1.0)
-    assert network.take_events(core) == [Unanswered(contact_at(99))]
+    assert network.take_events(core) == [Unanswered(contact_at(99)), RecordAnswered(contact_at(99), None)]
     assert core.waiting == 0
 
 

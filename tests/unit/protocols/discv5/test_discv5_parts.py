@@ -206,8 +206,8 @@ def test_ipv6_is_reached_where_it_is_served():
 def test_rules_of_ip_addresses():
     network = UdpNetwork()
     v6 = Endpoint(Network.IPV6, "2a00:1::1", 30303)
-    assert network.group_of(v6, ITSELF) == "2a00:1::/32"
-    assert network.group_of(udp("9.9.9.9"), ITSELF) == "9.9.9.0/24"
+    assert network.group_of(v6, ITSELF) == bytes.fromhex("2a000001")
+    assert network.group_of(udp("9.9.9.9"), ITSELF) == bytes((9, 9, 9))
     assert network.host_of(v6) == "2a00:1::1"
     assert network.seen_as(v6)[0] == bytes.fromhex("2a000001" + "00" * 11 + "01")
     assert network.may_hear(udp("127.0.0.1"), udp("127.0.0.2"))
@@ -233,9 +233,7 @@ def test_cache_verifies_once_and_forgets_the_oldest():
 
     def verify(raw):
         verified.append(raw)
-        return SimpleNamespace(
-            raw=raw, seq=1, signature=b"", public_key=b"", node_id=raw
-        )  # what the cache reads of a record
+        return SimpleNamespace(raw=raw, seq=1, pairs={}, node_id=raw)  # what the cache reads of a record
 
     cache = ContactCache(lambda _record: None, 2, verify)
     for raw in (b"a", b"a", b"b", b"c", b"a"):
@@ -244,6 +242,14 @@ def test_cache_verifies_once_and_forgets_the_oldest():
     assert len(cache) == 2
     with pytest.raises(DecodeError):
         CACHE.get(b"\xc0")
+
+
+def test_cached_record_says_what_the_record_said():
+    record = udp_record(1, seq=7, port=9000)
+    kept = CACHE.get(record.raw).record
+    for name in ("seq", "signature", "public_key", "node_id", "raw", "ip", "udp", "tcp"):
+        assert getattr(kept, name) == getattr(record, name), name
+    assert dict(kept.pairs) == dict(record.pairs)
 
 
 def test_lean_record_reads_as_the_full_one():

@@ -1,0 +1,1 @@
+"""Node lists in DNS (EIP-1459): resolvers, and what follows the lists. Imports nothing: dnspython is 3 MB."""
