@@ -32,6 +32,8 @@ interop: install-dev counterparts ## with real geth, built from its Go module, a
 
 counterparts:
 	@tools/install-discv5-js.sh >/dev/null && tools/install-discv5-rust.sh >/dev/null && tools/install-discv5-geth.sh >/dev/null
+	@command -v miniupnpd >/dev/null || [ -x /usr/sbin/miniupnpd ] || tools/apt-install.sh miniupnpd-nftables nftables iproute2 \
+		|| echo "the test of UPnP will be skipped" >&2
 
 fmt: install-dev ## format
 	$(PY) -m ruff format relay tests benchmarks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -80,6 +80,7 @@ class Discovery:
         self._names = settings.sources
         self._entry = entry_nodes(settings, chain)
         self._memories: list[NodeMemory] = []
+        self._closing: list[Callable[[], None]] = []
         self.udp: ClearnetDiscovery | None = None
         self.onion: OnionDiscovery | None = None
         self.walkers: dict[str, Walker] = {}
@@ -142,6 +143,8 @@ class Discovery:
             self.udp.stop()
         if self.onion is not None:
             self.onion.stop()
+        for close in self._closing:
+            close()
         for memory in self._memories:
             memory.save()
 
@@ -272,9 +275,11 @@ class Discovery:
 
         feed = self._sources.mix.feed("dns")
         servers = self._settings.dns_resolver or ()
+        resolver = make_resolver(self._settings.mode, sockets, ways.lists, servers, rand=secrets.token_bytes)
+        self._closing.append(resolver.close)
         lists = DnsLists(
             [Link.parse(url) for url in urls],
-            make_resolver(self._settings.mode, sockets, ways.lists, servers, rand=secrets.token_bytes),
+            resolver,
             lambda record, domain: feed.offer(Node.from_record(record), domain),
             hungry=lambda: self._sources.wanted("dns"),
             clock=asyncio.get_running_loop(),
@@ -308,11 +313,8 @@ class Discovery:
 
     def feeds(self) -> dict[str, FeedCounts]:
         """What the feeds of the mix hold and have refused."""
-        return {
-            feed.name: FeedCounts(len(feed), feed.taken, dict(feed.refused))
-            for feed in self._sources.mix.feeds
-            for feed in self._sources.mix.feeds
-        }
+        feeds = self._sources.mix.feeds
+        return {each.name: FeedCounts(len(each), each.taken, dict(each.refused)) for each in feeds}
 
     def dht(self) -> dict[str, int]:
         """What the provider DHT keeps and does."""
