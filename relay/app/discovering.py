@@ -196,9 +196,11 @@ class Discovery:
 
         def heard(event: v4_events.Event) -> None:
             match event:
-                case v4_events.RecordReceived(contact, record):
-                    memory.proved(record, contact.endpoint.network)
-                    feed.offer(Node.from_record(record), "answered")
+                case v4_events.RecordReceived(contact) | v4_events.Proved(contact) if (
+                    contact.record is not None
+                ):
+                    memory.proved(contact.record, contact.endpoint.network)
+                    feed.offer(Node.from_record(contact.record), "answered")
                 case v4_events.Left(contact):
                     memory.failed(contact.node_id)
 
