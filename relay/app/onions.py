@@ -19,6 +19,7 @@ from relay.primitives.keys import NodeKey
 from relay.primitives.node import Node
 from relay.protocols.dht import DhtOptions, Providers
 from relay.protocols.discv5 import ONION, Contact, Discv5, OnionNetwork, Options
+from relay.protocols.discv5.messages import Kind
 from relay.transports.socks_dialer import Purpose
 
 __all__ = ["STREAM_FIRST", "OnionDiscovery"]
@@ -90,6 +91,11 @@ class OnionDiscovery:
             for node in silent:
                 self.enter_by(node)
             pause = min(pause * _GROWTH, RETRY.longest)
+
+    @property
+    def talk_answers(self) -> int:
+        """Answers to requests of the DHT so far: whether anybody has answered a search is seen by it."""
+        return self.driver.core.traffic.received[Kind.TALKRESP]
 
     def enter_by(self, node: Node) -> None:
         """Call a node of the user's choice now, whatever came of the last call."""

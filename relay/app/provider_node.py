@@ -129,8 +129,11 @@ class _Node:
         onion = OnionDiscovery(key, lambda: record.onion_record, ways, entry, tasks=tasks, dht=True)
         self._onion = onion
 
+        is_up = asyncio.Event()
+
         def published(address: OnionAddress) -> None:
             record.publish(address, settings.onion_port)
+            is_up.set()
 
         self._tor = TorSide(
             settings,
@@ -140,9 +143,11 @@ class _Node:
             on_up=published,
             on_down=lambda _reason: record.withdraw(),
         )
-        say("looking for Tor")
+        say("publishing the onion service")
         await self._tor.start(tasks)
         self._publish(onion, self._tor, tasks)
+        # Only then: whom we call before would keep a record of us that names no address.
+        await is_up.wait()
         tasks.create_task(onion.run())
         return ProviderNode(
             onion, peer_text(key.public_key, Endpoint(Network.ONION, host, settings.onion_port))

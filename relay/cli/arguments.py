@@ -19,6 +19,8 @@ commands:
   pyrelay discover         crawl a network and show its nodes
   pyrelay dns sync|verify|sign
                            read, check or make a list of nodes in the DNS
+  pyrelay dht provide|find KEY
+                           tell onion nodes that you have something; ask who has
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 

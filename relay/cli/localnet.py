@@ -12,9 +12,11 @@ from typing import Final
 
 from relay.cli.arguments import command_parser
 from relay.localnet.board import Reporter
+from relay.localnet.dht import DEFAULT_KEY, FEWEST_PEERS, DhtLocalnet, DhtOptions, DhtOutcome, Lines
 from relay.localnet.plain import PlainLines
 from relay.localnet.run import FEWEST_RELAYS, MOST_RELAYS, Localnet, LocalnetOptions, Outcome
-from relay.primitives.errors import LocalError, UsageError
+from relay.primitives.errors import DecodeError, LocalError, UsageError
+from relay.protocols.dht import parse_key
 from relay.tor.process import find_tor
 
 NO_TOR: Final = (
@@ -24,12 +26,15 @@ NO_TOR: Final = (
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run until Ctrl-C, or once; exit code 1 when a transaction did not arrive."""
+    """Run until Ctrl-C, or once; exit code 1 when a transaction did not arrive, or nobody was found."""
     began = time.monotonic()
     arguments = _parser().parse_args(argv)
+    _check_combination(arguments)
     _check_tor()
     keep = None if arguments.keep is None else Path(arguments.keep).expanduser()
-    options = LocalnetOptions(relays=arguments.relays, once=arguments.once, keep=keep)
+    if arguments.dht is not None:
+        return _provide_and_find(arguments, keep, began)
+    options = LocalnetOptions(relays=arguments.relays or 3, once=arguments.once, keep=keep)
     outcome = asyncio.run(_run(options, _reporter(as_json=arguments.json), began))
     if arguments.json:
         print(outcome.result.to_json())
@@ -51,14 +56,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--relays",
         type=_relays,
-        default=3,
         metavar="N",
         help=f"how many, {FEWEST_RELAYS} to {MOST_RELAYS} (default: 3)",
     )
     parser.add_argument(
-        "--once", action="store_true", help="end when 100 transactions have arrived everywhere"
+        "--once",
+        action="store_true",
+        help="end when 100 transactions have arrived everywhere, or the search has ended",
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument(
+        "--dht",
+        type=_peers,
+        metavar="N",
+        help="pass no transactions: the first and the last of N peers provide a key in the DHT, and a node"
+        " that knows the third alone finds them",
+    )
+    parser.add_argument("--key", metavar="KEY", help=f'that --dht provides (default: "{DEFAULT_KEY}")')
     parser.add_argument(
         "--keep", metavar="DIR", help="put keys, logs and configuration into this new folder and leave them"
     )
@@ -66,12 +80,44 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _relays(text: str) -> int:
+    return _number(text, FEWEST_RELAYS)
+
+
+def _peers(text: str) -> int:
+    return _number(text, FEWEST_PEERS)
+
+
+def _number(text: str, fewest: int) -> int:
     count = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
-    if not FEWEST_RELAYS <= count <= MOST_RELAYS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from {FEWEST_RELAYS} to {MOST_RELAYS}"
-        )
+    if not fewest <= count <= MOST_RELAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {fewest} to {MOST_RELAYS}")
     return count
+
+
+def _check_combination(arguments: argparse.Namespace) -> None:
+    if arguments.dht is not None and arguments.relays is not None:
+        raise UsageError("--dht N says how many peers there are: leave --relays out")
+    if arguments.key is None:
+        return
+    if arguments.dht is None:
+        raise UsageError("--key goes with --dht N")
+    try:
+        parse_key(arguments.key)
+    except DecodeError as error:
+        raise UsageError(f"--key: {error}") from None
+
+
+def _provide_and_find(arguments: argparse.Namespace, keep: Path | None, began: float) -> int:
+    options = DhtOptions(arguments.dht, arguments.key or DEFAULT_KEY, arguments.once, keep)
+    lines = Lines(sys.stderr if arguments.json else sys.stdout, began)
+    outcome = asyncio.run(_run_dht(options, lines))
+    if arguments.json:
+        print(outcome.to_json())
+    return 0 if outcome.good else 1
+
+
+async def _run_dht(options: DhtOptions, lines: Lines) -> DhtOutcome:
+    return await DhtLocalnet(options, lines).run()
 
 
 def _check_tor() -> None:

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "doctor": "relay.cli.doctor",
     "discover": "relay.cli.discover",
     "dns": "relay.cli.dns",
+    "dht": "relay.cli.dht",
     "version": "relay.cli.version",
 }
 

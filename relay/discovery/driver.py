@@ -141,6 +141,11 @@ class CoreDriver:
         self._settle(events)
         return refusal
 
+    def opened(self, address: Address) -> None:
+        """Learn that a dial has come through."""
+        self.core.opened(address, self._clock.time())
+        self.flush()
+
     def closed(self, address: Address, failure: Failure = Failure.UNREACHABLE) -> None:
         """Learn that a stream is gone, or that an address can't be dialed; see `Discv5.close_address`."""
         self._settle(self.core.close_address(address, self._clock.time(), failure))

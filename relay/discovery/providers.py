@@ -64,6 +64,7 @@ class Finding:
         self._handle = handle
         # As many as a search may find, which its options bound.
         self._found: deque[ProviderFound] = deque()
+        self._closed = False
         self._news = asyncio.Event()
 
     def __aiter__(self) -> Self:
@@ -75,7 +76,7 @@ class Finding:
     async def next_found(self) -> ProviderFound:
         """Return the next provider with its hops; raises StopAsyncIteration. Cancelling it loses nothing."""
         while not self._found:
-            if self.done is not None:
+            if self._closed:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
@@ -88,8 +89,9 @@ class Finding:
                 yield await self.next_found()
 
     async def aclose(self) -> None:
-        """End the search, if it has not ended."""
+        """End the search, if it has not ended; whoever waits for it sees it end."""
         self._client.forget(self._handle)
+        self._close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,8 +105,13 @@ class Finding:
         """Learn of an event of the layer: the client's to call."""
         if isinstance(event, FindDone):
             self.done = event
+            self._close()
         else:
             self._found.append(event)
+            self._news.set()
+
+    def _close(self) -> None:
+        self._closed = True
         self._news.set()
 
 

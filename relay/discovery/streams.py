@@ -23,7 +23,7 @@ from relay.discovery.driver import Clock
 from relay.discovery.onion_dial import NoTurn
 from relay.discovery.onion_stream import Drop, End, OnionStream, StreamId, StreamOptions, StreamStats
 from relay.primitives.endpoint import Endpoint
-from relay.primitives.errors import DecodeError, ProxyFailed, Retry, TransportError
+from relay.primitives.errors import ConnectTimeout, DecodeError, ProxyFailed, Retry, TransportError
 from relay.protocols.discv5 import Address, Event, Failure, Reason, SessionEstablished
 
 __all__ = ["Dial", "OnionStreams", "Sink"]
@@ -52,6 +52,9 @@ class Sink(Protocol):
 
     def receive(self, data: bytes, source: Address) -> Reason | None:
         """Take a packet."""
+
+    def opened(self, address: Address) -> None:
+        """Learn that a dial has come through."""
 
     def closed(self, address: Address, failure: Failure) -> None:
         """Learn that a stream is gone, or was not to be had."""
@@ -183,6 +186,8 @@ class OnionStreams:
             self.stats.dialing = len(self._dialing)
             for packet in dialing.packets:
                 stream.send(packet)
+            if self._sink is not None:
+                self._sink.opened(stream.address)
 
     def read(self, stream: OnionStream) -> None:
         """Take packets of a stream, as many as its rate and everybody's allow; later ones wait."""
@@ -299,12 +304,14 @@ class OnionStreams:
         self.stats.dials_failed += 1
         # Without a reply code it is the proxy that does not work, which says nothing about the node.
         ours = isinstance(error, NoTurn) or (isinstance(error, ProxyFailed) and not error.code)
+        # Some circuits are slow where the next one is not: a dial that we gave up may be tried again at once.
+        late = isinstance(error, ConnectTimeout)
         _log.debug("discovery dial failed", cause=str(error), ours=ours)
-        if not ours:
+        if not (ours or late):
             self._bar(
                 to.host, self.options.barred if error.retry is Retry.SHORT else self.options.barred_long
             )
-        self._report(to, Failure.BUSY if ours else Failure.UNREACHABLE)
+        self._report(to, Failure.BUSY if ours else Failure.TIMEOUT if late else Failure.UNREACHABLE)
 
     def _bar(self, host: str, seconds: float) -> None:
         self._barred.pop(host, None)

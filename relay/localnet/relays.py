@@ -38,6 +38,7 @@ class RelayFiles:
         onion_key: of its onion service.
         metrics_port: of its page.
         genesis: the chain, shared by all.
+        flags: more of the daemon's.
     """
 
     number: int
@@ -46,6 +47,7 @@ class RelayFiles:
     onion_key: OnionKey
     metrics_port: int
     genesis: Path
+    flags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class RelayFiles:
             "--onion-port", str(ONION_PORT),
             "--metrics.port", str(self.metrics_port),
             "--log-format", "text",
+            *self.flags,
         ]  # fmt: skip
 
 
@@ -108,8 +111,10 @@ def make_relays(
     return relays
 
 
-def write_relays(relays: Sequence[RelayFiles], genesis: dict[str, object]) -> None:
-    """Write everything that the daemons read: chain, keys, and the enodes of the others.
+def write_relays(
+    relays: Sequence[RelayFiles], genesis: dict[str, object], *, acquainted: bool = True
+) -> None:
+    """Write everything that the daemons read: chain, keys, and, if they are acquainted, the others' enodes.
 
     Raises:
         StorageError: the directory cannot be written.
@@ -120,6 +125,8 @@ def write_relays(relays: Sequence[RelayFiles], genesis: dict[str, object]) -> No
             relay.directory.mkdir(mode=0o700)
             _write_secret(relay.directory / "nodekey", relay.node_key.secret.hex().encode())
             _write_secret(relay.directory / "onion_key", relay.onion_key.to_tor_file())
+            if not acquainted:
+                continue
             others = [other.enode.url for other in relays if other is not relay]
             nodes = relay.directory / "static-nodes.json"
             nodes.write_text(json.dumps(others, indent=1) + "\n", encoding="ascii")

@@ -28,7 +28,16 @@ from relay.localnet.traffic import Delivery, Ledger
 from relay.primitives.errors import LocalError, StorageError, UsageError
 from relay.transports.sockets import SocketFactory, SocketRules
 
-__all__ = ["FEWEST_RELAYS", "MOST_RELAYS", "Interrupted", "Localnet", "LocalnetOptions", "Outcome"]
+__all__ = [
+    "FEWEST_RELAYS",
+    "MOST_RELAYS",
+    "Interrupted",
+    "Localnet",
+    "LocalnetOptions",
+    "Outcome",
+    "first_error",
+    "make_directory",
+]
 
 FEWEST_RELAYS: Final = 2
 MOST_RELAYS: Final = 20
@@ -115,7 +124,7 @@ class Localnet:
             Interrupted: by a signal, before there was traffic.
             LocalError: something could not be started, or ended before its time.
         """
-        directory = _directory(self._options.keep)
+        directory = make_directory(self._options.keep)
         self._board.kept = str(self._options.keep or "")
         self._watch_signals()
         try:
@@ -149,7 +158,7 @@ class Localnet:
         except* _Ended:
             pass
         except* LocalError as group:
-            raise _first(group) from None
+            raise first_error(group) from None
 
     # -- start
 
@@ -338,7 +347,7 @@ class Localnet:
             await self._tor.stop()
 
 
-def _directory(keep: Path | None) -> Path:
+def make_directory(keep: Path | None) -> Path:
     """Make the folder of a run.
 
     Raises:
@@ -356,7 +365,7 @@ def _directory(keep: Path | None) -> Path:
         raise StorageError(f"{keep or 'temporary folder'}: {error.strerror}") from None
 
 
-def _first(group: BaseExceptionGroup[LocalError]) -> LocalError:
+def first_error(group: BaseExceptionGroup[LocalError]) -> LocalError:
     """The first error of a group: one line is what a person can use."""
     found: BaseException = group
     while isinstance(found, BaseExceptionGroup):

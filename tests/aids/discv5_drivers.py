@@ -15,7 +15,7 @@ __all__ = ["QUICK", "QUICK_ONION", "DriverNet"]
 
 QUICK = replace(UDP, fast_interval=0.05, slow_interval=0.2, starved_interval=0.2, refresh_interval=1.0)
 QUICK_ONION = replace(
-    ONION, response_timeout=0.5, connect_timeout=0.5, response_floor=None, connect_floor=None,
+    ONION, response_timeout=0.5, connect_timeout=0.5, response_floor=None,
     fast_interval=0.05, slow_interval=0.2, quiet=0.0, refresh_interval=1.0, starved_interval=0.2,
     candidate_interval=0.01,
 )  # fmt: skip

@@ -123,11 +123,11 @@ async def test_literal_command_runs_on_a_debian_tor(
         await relay.wait_ready(READY)
 
         assert stat.S_IMODE(relay.directory.stat().st_mode) == 0o700
-        for name in ("nodekey", "onion_key", "record.json", "pyrelay.ipc"):
+        for name in ("nodekey", "onion_key", "record.json", "pyrelay.ipc", "nodes.sqlite"):
             assert stat.S_IMODE((relay.directory / name).stat().st_mode) == 0o600
         steps = [each["step"] for each in relay.events("start-up step done")]
         assert steps[:4] == ["settings", "keys", "metrics", "rpc"]
-        assert steps[4:] == ["tor", "listeners", "onion service", "record", "static nodes"]
+        assert steps[4:] == ["tor", "listeners", "onion service", "record", "static nodes", "discovery"]
         onion = relay.events("onion service up")[0]["onion"]
         enode = (await relay.rpc("admin_nodeInfo"))["enode"]
         assert enode == Enode(relay.node_key.public_key, onion, 30303, 0).url

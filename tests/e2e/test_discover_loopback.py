@@ -115,7 +115,7 @@ async def test_a_signal_ends_an_endless_crawl_with_what_was_found(tmp_path, numb
         running = await start(*words(tmp_path, "--json-lines", "--timeout", 0, boot=records[0]))
         assert running.child.stdout is not None
         lines = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(lines) < 3:
                 lines.append(json.loads(await running.child.stdout.readline()))
         running.child.send_signal(number)

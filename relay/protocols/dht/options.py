@@ -60,7 +60,7 @@ class DhtOptions:
     per_key: int = 128
     per_provider: int = 64
     per_group: int = 4
-    total: int = 8192
+    total: int = 4096
     token_period: float = 300.0
     probe_interval: float = 30.0
     probes: int = 256

@@ -101,19 +101,26 @@ class _RawPairs(Mapping[str, rlp.RLPItem]):
         self._raw = raw
         self._keys = keys
 
-    def _decoded(self) -> dict[str, rlp.RLPItem]:
-        items = rlp.expect_list(rlp.decode(self._raw))
-        keys = (rlp.expect_bytes(key).decode("latin-1") for key in items[2::2])
-        return dict(zip(keys, items[3::2], strict=True))
+    def _items(self) -> Iterator[tuple[bytes, int, int]]:
+        """Walk over encoded keys, and where each value begins and ends: one value is what is asked for."""
+        raw = self._raw
+        _, start, end = rlp.read_header(raw, 0, len(raw))
+        items = rlp.list_items(raw, start, end)
+        for (begin, stop), value in zip(items[2::2], items[3::2], strict=True):
+            yield raw[begin:stop], *value
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
 
     def __getitem__(self, key: str) -> rlp.RLPItem:
-        return self._decoded()[key]
+        wanted = rlp.encode(key.encode("latin-1"))
+        for name, begin, end in self._items():
+            if name == wanted:
+                return rlp.decode(self._raw[begin:end])
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._decoded())
+        return (rlp.expect_bytes(rlp.decode(name)).decode("latin-1") for name, _, _ in self._items())
 
     def __len__(self) -> int:
         return len(self._keys)

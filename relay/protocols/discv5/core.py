@@ -160,6 +160,10 @@ class Discv5:
         """Return what is to be sent now: after each other call."""
         return self._outbox.take_packets()
 
+    def opened(self, address: Address, now: float) -> None:
+        """Learn that a dial has come through: what was sent to this address is on its way from now on."""
+        self._calls.opened(address, now)
+
     def close_address(
         self, address: Address, now: float, failure: Failure = Failure.UNREACHABLE
     ) -> list[Event]:
@@ -168,8 +172,9 @@ class Discv5:
         Args:
             address: of the stream, or what was to be dialed.
             now: seconds of the clock.
-            failure: how those requests end: UNREACHABLE counts against the node; LOST, for a stream that
-                was there, makes it be pinged soon; BUSY, for a fault of our own, does nothing to it.
+            failure: how those requests end: UNREACHABLE counts against the node; so does TIMEOUT, for a dial
+                that we gave up, but a lookup may then try again; LOST, for a stream that was there, makes it
+                be pinged soon; BUSY, for a fault of our own, does nothing to it.
         """
         self._occupants.release(address)
         self._codec.sessions.drop_address(address)

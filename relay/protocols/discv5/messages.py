@@ -22,6 +22,8 @@ _MAX_DISTANCES: Final = 257  # what there is; more are repetitions
 class Kind(IntEnum):
     """Type byte of a message."""
 
+    __hash__ = int.__hash__  # each message is counted by its kind, and an enum hashes its name
+
     PING = 1
     PONG = 2
     FINDNODE = 3

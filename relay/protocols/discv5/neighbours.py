@@ -68,7 +68,8 @@ class Neighbours:
     @property
     def next_deadline(self) -> float:
         """When the next ping is due; infinity without one."""
-        return min(self._revalidation.next_deadline, self._candidate_due)
+        ping, candidate = self._revalidation.next_deadline, self._candidate_due
+        return ping if ping < candidate else candidate
 
     def poll(self, now: float) -> None:
         """Send the pings that are due."""
@@ -118,10 +119,7 @@ class Neighbours:
     def _is_taken(self, host: Hashable, node: NodeId) -> bool:
         """Whether another node has proved to live at a host: then a record that names it is a lie, or old."""
         return self._options.prove_before_entry and any(
-            entry.live
-            and entry.contact.node_id != node
-            and self._network.host_of(entry.contact.address) == host
-            for entry in self.table
+            entry.live and entry.contact.node_id != node for entry in self.table.at_host(host)
         )
 
     def ended(self, call: Call, outcome: Outcome, now: float) -> None:
@@ -169,8 +167,7 @@ class Neighbours:
 
     def _drop_at(self, address: Address, now: float) -> None:
         """Let go of other nodes at a host that has just answered as a new one: it can be only one of them."""
-        host = self._network.host_of(address)
-        for entry in [each for each in self.table if self._network.host_of(each.contact.address) == host]:
+        for entry in self.table.at_host(self._network.host_of(address)):
             self._drop(entry, now)
 
     def _moved(self, entry: Entry, proved: Contact) -> Entry:

@@ -179,7 +179,8 @@ class OnionNetwork:
 
     def may_tell(self, record: NodeRecord, address: Address, source: Address) -> bool:
         """Tell of records without any IP only: an onion that stands beside an IP stays with those it told."""
-        return "ip" not in record.pairs and "ip6" not in record.pairs
+        pairs = record.pairs
+        return "ip" not in pairs and "ip6" not in pairs
 
     def seen_as(self, address: Address) -> tuple[bytes, int]:
         """Return 0.0.0.0:0; nobody has an IP here."""

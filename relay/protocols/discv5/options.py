@@ -15,10 +15,10 @@ class Options:
     Attributes:
         response_timeout: seconds until a request over an existing session counts as unanswered; starts anew
             with each part of an answer.
-        connect_timeout: seconds until an address without a session has answered with a WHOAREYOU, dialed.
+        connect_timeout: seconds until an address without a session has answered with a WHOAREYOU; where a
+            driver tells that its dial has come through, it waits response_timeout from there on.
         response_floor: seconds; where it is given, response_timeout is only the ceiling, and what is waited
             follows the measured round trips. See `patience`.
-        connect_floor: the same for connect_timeout.
         challenge_lifetime: seconds that a WHOAREYOU of ours may be answered.
         fast_interval: seconds; a node of the fast list is pinged after a random part of it.
         slow_interval: the same for the slow list, of nodes that have answered before.
@@ -52,7 +52,6 @@ class Options:
     response_timeout: float = 0.7
     connect_timeout: float = 0.7
     response_floor: float | None = None
-    connect_floor: float | None = None
     challenge_lifetime: float = 1.0
     fast_interval: float = 3.0
     slow_interval: float = 9.0
@@ -89,16 +88,15 @@ UDP: Final = Options()
 # Few requests and full answers: a circuit is dear, a byte on an open stream is not.
 ONION: Final = Options(
     response_timeout=15.0,
-    connect_timeout=60.0,
+    connect_timeout=90.0,  # the driver gives its dials up earlier, the wait for their turn included
     response_floor=2.0,
-    connect_floor=10.0,
     challenge_lifetime=30.0,
     fast_interval=30.0,
     slow_interval=60.0,
     quiet=1200.0,
     eager_below=16,
     eager_interval=3.0,
-    lookup_retries=0,
+    lookup_retries=1,  # one dial in twenty takes too long, and the next one to the same onion does not
     lookup_distances=16,
     bucket_group_limit=8,
     table_group_limit=32,

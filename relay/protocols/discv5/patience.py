@@ -76,4 +76,4 @@ class Patience:
 
     def __init__(self, options: Options) -> None:
         self.response = Estimate(options.response_floor, options.response_timeout)
-        self.connect = Estimate(options.connect_floor, options.connect_timeout)
+        self.connect = Estimate(None, options.connect_timeout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable
 from math import inf
 from typing import Final, TypeAlias
@@ -87,7 +87,7 @@ class _Deadlines:
     def __init__(self, estimate: Estimate) -> None:
         self._estimate = estimate
         self._latest = -inf
-        self._ends: OrderedDict[Call, float] = OrderedDict()
+        self._ends: dict[Call, float] = {}
 
     @property
     def next(self) -> float:
@@ -104,11 +104,16 @@ class _Deadlines:
         if self._ends.pop(call, None) is not None and answered:
             self._estimate.took(now - call.since)
 
+    def at(self, address: Address) -> list[Call]:
+        return [call for call in self._ends if call.contact.address == address]
+
     def pop_due(self, now: float) -> Call | None:
         if self.next > now:
             return None
         self._estimate.missed()
-        return self._ends.popitem(last=False)[0]
+        call = next(iter(self._ends))
+        del self._ends[call]
+        return call
 
 
 class Calls:
@@ -150,7 +155,8 @@ class Calls:
     @property
     def next_deadline(self) -> float:
         """When the next time-out is due; infinity without one."""
-        return min(self._connecting.next, self._responding.next)
+        connecting, responding = self._connecting.next, self._responding.next
+        return connecting if connecting < responding else responding
 
     def begin(self, call: Call, now: float) -> Failure | None:
         """Send a request, or queue it behind the one that is under way.
@@ -242,6 +248,12 @@ class Calls:
                 partial = call.missing > 0
                 self._lapse(call)
                 self.finish(call, tuple(call.found.values()) if partial else Failure.TIMEOUT, now)
+
+    def opened(self, address: Address, now: float) -> None:
+        """Give calls that waited for a stream no longer from now on than any other."""
+        for call in self._connecting.at(address):
+            self._connecting.drop(call, now, answered=True)
+            self._responding.set(call, now)
 
     def close_address(self, address: Address, now: float, failure: Failure) -> None:
         """End all calls to an address that cannot be reached any more."""

@@ -70,7 +70,8 @@ class Revalidation:
     @property
     def next_deadline(self) -> float:
         """When the next ping is due; infinity without entries."""
-        return min(self._fast.due, self._slow.due)
+        fast, slow = self._fast.due, self._slow.due
+        return fast if fast < slow else slow
 
     def add(self, entry: Entry, now: float) -> None:
         """Take in an entry new to the table."""

@@ -66,7 +66,7 @@ class _Bucket:
 class Table:
     """Up to 17 times 16 nodes and their replacements, none of them ourselves."""
 
-    __slots__ = ("_buckets", "_groups", "_limits", "_network", "_own_id", "_pick", "entries")
+    __slots__ = ("_buckets", "_groups", "_hosts", "_limits", "_network", "_own_id", "_pick", "entries")
 
     def __init__(
         self, own_id: NodeId, network: NetworkClass, limits: Limits, pick: Callable[[int], int]
@@ -77,6 +77,7 @@ class Table:
         self._pick = pick
         self._buckets = [_Bucket() for _ in range(BUCKETS)]
         self._groups: Counter[Hashable] = Counter()
+        self._hosts: dict[Hashable, tuple[Entry, ...]] = {}
         self.entries: dict[NodeId, Entry] = {}
         """Nodes in buckets, replacements not among them."""
 
@@ -115,6 +116,7 @@ class Table:
         if not self._join(bucket, entry.group):
             return None
         bucket.entries[node] = self.entries[node] = entry
+        self._settle(entry)
         return entry
 
     def update(self, entry: Entry, contact: Contact, *, by_itself: bool) -> bool:
@@ -140,7 +142,9 @@ class Table:
             return False
         if group != entry.group:
             self._leave(bucket, entry.group)
+        self._unsettle(entry)
         entry.group, entry.contact, entry.live = group, contact, False
+        self._settle(entry)
         return True
 
     def remove(self, node: NodeId, *, promote: bool = True) -> tuple[Entry | None, Contact | None]:
@@ -158,6 +162,7 @@ class Table:
             return None, None
         bucket = self._bucket(entry.distance)
         del bucket.entries[node]
+        self._unsettle(entry)
         self._leave(bucket, entry.group)
         if not bucket.replacements:
             return None, None
@@ -167,6 +172,7 @@ class Table:
             self._leave(bucket, following.group)
             return None, following.contact
         bucket.entries[chosen] = self.entries[chosen] = following
+        self._settle(following)
         return following, None
 
     def closest(self, target: bytes, count: int) -> list[Contact]:
@@ -180,6 +186,10 @@ class Table:
             return []
         entries = self._bucket(distance).entries.values()
         return [entry.contact for entry in entries if entry.live and entry.distance == distance]
+
+    def at_host(self, host: Hashable) -> tuple[Entry, ...]:
+        """Return the entries whose records name a host."""
+        return self._hosts.get(host, ())
 
     def bucket_sizes(self) -> list[tuple[int, int]]:
         """Return the numbers of nodes and of replacements, nearest bucket first."""
@@ -204,6 +214,18 @@ class Table:
         entry = bucket.replacements.pop(node, None)
         if entry is not None:
             self._leave(bucket, entry.group)
+
+    def _settle(self, entry: Entry) -> None:
+        host = self._network.host_of(entry.contact.address)
+        self._hosts[host] = (*self._hosts.get(host, ()), entry)
+
+    def _unsettle(self, entry: Entry) -> None:
+        host = self._network.host_of(entry.contact.address)
+        others = tuple(each for each in self._hosts[host] if each is not entry)
+        if others:
+            self._hosts[host] = others
+        else:
+            del self._hosts[host]
 
     def _join(self, bucket: _Bucket, group: Hashable | None) -> bool:
         if group is None:

@@ -68,6 +68,16 @@ def test_networks_are_apart(database):
     assert database.count(Network.IPV4) == database.count(Network.ONION) == 0
 
 
+def test_node_is_found_by_its_id_on_the_network_that_it_answered_on(database):
+    known = record(1)
+    database.seen([known], Network.IPV4, 10.0)
+    found = database.get(known.node_id, Network.IPV4)
+    assert found is not None
+    assert found.raw == known.raw
+    assert database.get(known.node_id, Network.ONION) is None
+    assert database.get(record(2).node_id, Network.IPV4) is None
+
+
 def test_record_without_onion_never_replaces_one_that_has_it(database):
     onion = record(1, onion3=ONION, tcp=30303)
     database.seen([onion], Network.ONION, NOW)

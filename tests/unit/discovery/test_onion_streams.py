@@ -114,6 +114,17 @@ async def test_failed_dial_is_told_and_not_repeated_at_once():
         assert a.streams.stats.dropped[Drop.BARRED] == 2
 
 
+async def test_dial_that_took_too_long_may_be_tried_again_at_once():
+    async with stream_world() as world:
+        a, b = world.add(1, options=STILL), world.add(2, options=STILL)
+        world.refusals[b.endpoint.host] = ConnectTimeout("no connection within 15 s")
+        with pytest.raises(NoAnswer) as caught:
+            await a.driver.ping(a.core.contact(b.record))
+        assert caught.value.failure is Failure.TIMEOUT
+        del world.refusals[b.endpoint.host]
+        await a.driver.ping(a.core.contact(b.record))
+
+
 async def test_bar_is_for_the_onion_whatever_the_port():
     async with stream_world() as world:
         a = world.add(1, options=STILL)

@@ -10,6 +10,7 @@ import pytest
 
 from relay.cli import localnet
 from relay.cli.main import main
+from relay.localnet.dht import DEFAULT_KEY, DhtOptions, DhtOutcome, Lines
 from relay.localnet.plain import PlainLines
 from relay.localnet.result import Outcome, Result
 from relay.localnet.run import LocalnetOptions
@@ -27,9 +28,23 @@ class Stand:
         return Stand.outcome
 
 
+class DhtStand:
+    options: DhtOptions
+    lines: Lines
+    outcome = DhtOutcome(5, ("one", "two"), 1.234, good=True)
+
+    def __init__(self, options: DhtOptions, lines: Lines) -> None:
+        DhtStand.options, DhtStand.lines = options, lines
+
+    async def run(self) -> DhtOutcome:
+        DhtStand.lines.say("a word")
+        return DhtStand.outcome
+
+
 @pytest.fixture(autouse=True)
 def stand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(localnet, "Localnet", Stand)
+    monkeypatch.setattr(localnet, "DhtLocalnet", DhtStand)
     monkeypatch.setattr(localnet, "find_tor", lambda: "/usr/bin/tor")
 
 
@@ -63,6 +78,41 @@ def test_wrong_number_of_relays_is_a_usage_error(words, capsys):
         main(["localnet", *words])
     assert caught.value.code == 2
     assert "pyrelay localnet: error:" in capsys.readouterr().err
+
+
+def test_providers_are_found_and_told_as_json(capsys, tmp_path):
+    assert main(["localnet", "--dht", "5", "--once", "--json", "--keep", str(tmp_path / "kept")]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"peers": 5, "providers_found": ["one", "two"], "find_seconds": 1.23}
+    assert captured.err.endswith(" s  a word\n")
+    assert DhtStand.options == DhtOptions(5, DEFAULT_KEY, True, tmp_path / "kept")
+    assert main(["localnet", "--dht", "3", "--key", "0x" + "ab" * 32]) == 0
+    assert capsys.readouterr().out.endswith(" s  a word\n")
+    assert DhtStand.options == DhtOptions(3, "0x" + "ab" * 32)
+
+
+def test_provider_that_is_not_found_is_exit_code_1(monkeypatch, capsys):
+    monkeypatch.setattr(DhtStand, "outcome", DhtOutcome(5, ("one",), 1.0, good=False))
+    assert main(["localnet", "--dht", "5", "--once", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["providers_found"] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--dht", "2"], "'2' is not a whole number from 3 to 20"),
+        (["--dht", "5", "--relays", "5"], "leave --relays out"),
+        (["--key", "x"], "--key goes with --dht N"),
+        (["--dht", "5", "--key", ""], "--key: a key in text"),
+    ],
+)
+def test_what_does_not_go_with_dht_is_a_usage_error(words, text, capsys):
+    try:
+        code = main(["localnet", *words])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert text in capsys.readouterr().err
 
 
 def test_missing_tor_is_one_line_that_says_what_to_type(monkeypatch, capsys):

@@ -36,7 +36,7 @@ def page(*records: bytes, nodes=(), next=b"", total=0) -> bytes:
 
 def network(count: int = 8, **options) -> DhtNetwork:
     made = DhtNetwork(count, onion=True, suite=NullSuite(), dht=DhtOptions(**options))
-    made.run(40.0)
+    made.run(12.0)
     return made
 
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from relay.protocols.dht import DhtOptions, Ended, FindDone, ProvideDone
+from relay.protocols.dht import DhtOptions, Ended, FindDone, ProvideDone, Status
 from relay.protocols.discv5 import NodeVerified
-from tests.aids.dht import DhtNetwork, key_of
+from tests.aids.dht import DhtNetwork, key_of, record_of
 from tests.aids.discv5 import NullSuite
 
 KEY = key_of(1)
@@ -14,7 +14,7 @@ KEY = key_of(1)
 
 def grown(count: int, *, onion: bool, seconds: float | None = None, **made) -> DhtNetwork:
     network = DhtNetwork(count, onion=onion, **made)
-    network.run(seconds or (150.0 if onion else 30.0))
+    network.run(seconds or (40.0 if onion else 15.0))
     return network
 
 
@@ -42,12 +42,12 @@ def test_two_of_three_holders_die_and_a_node_that_knows_nothing_leads_to_the_thi
 
 @pytest.mark.parametrize("onion", [True, False])
 def test_records_go_to_the_sixteen_nearest_and_everybody_finds_all_providers(onion):
-    network = grown(60, onion=onion, suite=NullSuite())
+    network = grown(36, onion=onion, suite=NullSuite())
     providers = network.nodes[10:13]
     for each in providers:
         assert network.provide(each, KEY).stored == 16
     assert len(set(network.holders(KEY)) & set(network.nearest(KEY, 17))) >= 16
-    for asker in (network.nodes[30], network.nodes[40], network.nearest(KEY, 1)[0]):
+    for asker in (network.nodes[20], network.nodes[30], network.nearest(KEY, 1)[0]):
         end, found = network.find(asker, KEY)
         assert set(found) | {asker.node_id} >= {each.node_id for each in providers}
         assert end.found == len(found)
@@ -73,9 +73,9 @@ def test_a_node_without_an_onion_of_its_own_finds():
 
 
 def test_searches_and_rounds_of_many_run_at_the_same_time():
-    network = grown(40, onion=True, suite=NullSuite())
+    network = grown(24, onion=True, suite=NullSuite())
     keys = [key_of(number) for number in range(12)]
-    provider, asker = network.nodes[5], network.nodes[30]
+    provider, asker = network.nodes[5], network.nodes[20]
     handles = [network.call(provider, lambda dht, now, k=key: dht.provide(k, now)) for key in keys]
     network.run_until(lambda: all(provider.ended(ProvideDone, each) for each in handles))
     searches = [network.call(asker, lambda dht, now, k=key: dht.find(k, now)) for key in keys]
@@ -129,7 +129,7 @@ def test_under_steady_churn_republishing_keeps_a_key_found():
 
 def test_the_same_seed_gives_the_same_messages():
     def run():
-        network = grown(30, onion=True, suite=NullSuite(), seed=5, seconds=60.0)
+        network = grown(16, onion=True, suite=NullSuite(), seed=5, seconds=20.0)
         network.provide(network.nodes[4], KEY)
         network.find(network.nodes[9], KEY)
         return network.net.packets, network.net.bytes
@@ -146,16 +146,29 @@ def test_ten_percent_loss_does_not_hide_a_provider():
 
 
 def test_a_search_stops_when_enough_was_found():
-    network = grown(40, onion=True, suite=NullSuite())
+    network = grown(24, onion=True, suite=NullSuite())
     for each in network.nodes[5:15]:
         network.provide(each, KEY)
-    asker = network.nodes[30]
+    asker = network.nodes[20]
     handle = network.call(asker, lambda dht, now: dht.find(KEY, now, enough=4))
     end = network.run_until(lambda: asker.ended(FindDone, handle))
     assert end.ended is Ended.ENOUGH
     assert 4 <= end.found <= 10
     everything, _ = network.find(asker, KEY)
     assert end.asked < everything.asked
+
+
+def test_two_hundred_providers_at_one_holder_are_all_found_over_its_pages():
+    options = DhtOptions(per_key=256, per_source=500, pages=100, enough=500)
+    network = DhtNetwork(6, onion=True, suite=NullSuite(), dht=options)
+    network.run(15.0)
+    holder = network.nodes[3]
+    records = [record_of(number, KEY) for number in range(1000, 1200)]
+    for each in records:
+        assert holder.dht.store.add(each, None) is Status.STORED
+    end, found = network.find(network.nodes[1], KEY, [network.nodes[3]])
+    assert set(found) == {each.node_id for each in records}
+    assert end.ended is Ended.ALL_ASKED
 
 
 def test_nodes_that_do_not_speak_the_protocol_are_passed_by():

@@ -10,7 +10,7 @@ from tests.aids.discv5 import NullSuite, onion_record, udp_record
 KEY = key_of(1)
 
 
-def network(count: int = 12, *, seconds: float = 40.0, **options) -> DhtNetwork:
+def network(count: int = 12, *, seconds: float = 15.0, **options) -> DhtNetwork:
     made = DhtNetwork(count, onion=True, suite=NullSuite(), dht=DhtOptions(**options))
     made.run(seconds)
     return made
@@ -49,7 +49,7 @@ def test_without_an_address_a_key_waits_until_there_is_one():
 
 
 def test_a_key_is_written_again_before_it_expires_with_a_later_hour():
-    net = network(republish=3600.0)
+    net = network(count=4, republish=1200.0)
     node = net.nodes[3]
     net.provide(node, KEY)
     assert {each.dht.store.get(KEY, node.node_id).record.hour for each in net.holders(KEY)} == {HOURS + 24}
@@ -96,7 +96,7 @@ def test_providing_twice_is_one_handle_and_writes_anew():
 
 
 def test_a_node_that_joins_near_the_key_gets_the_record_soon():
-    net = network(republish=50_000.0, topup=120.0)
+    net = network(count=6, republish=50_000.0, topup=120.0)
     node = net.nodes[3]
     net.provide(node, KEY)
     fresh = net.add(600)
@@ -105,12 +105,12 @@ def test_a_node_that_joins_near_the_key_gets_the_record_soon():
 
 
 def test_a_holder_that_left_is_replaced_soon():
-    net = network(count=24, replication=4, republish=50_000.0, topup=120.0)
+    net = network(count=14, replication=4, republish=50_000.0, topup=120.0)
     node = next(each for each in net.nodes if each not in net.nearest(KEY, 8))
     net.provide(node, KEY)
     holders = net.holders(KEY)
     net.kill(holders[0])
-    net.run(4000.0)
+    net.run(3000.0)
     assert len(net.holders(KEY)) == 4
 
 

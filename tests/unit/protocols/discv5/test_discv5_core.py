@@ -280,6 +280,31 @@ def test_initiator_answers_one_challenge_a_request():
     assert two.a.core.receive_packet(again, two.b.address, two.wire.now)[0].reason is Reason.WHOAREYOU
 
 
+@pytest.mark.parametrize("lost", [2, 3])
+def test_request_after_a_lost_challenge_or_handshake_is_answered(lost):
+    """While its challenge is open the other repeats it, and that one names the request before."""
+    two = Two()
+    two.wire.alter = lambda _source, _to, data: data if len(two.wire.log) != lost else None
+    two.a.core.ping(two.to_b, two.wire.now)
+    two.wire.deliver()
+    two.wire.now += 0.7
+    two.a.core.poll(two.wire.now)
+    request = two.a.core.ping(two.to_b, two.wire.now)
+    two.wire.deliver()
+    assert [event.request for event in two.a.said(RequestDone)] == [request]
+
+
+def test_challenge_for_a_request_before_counts_once_and_for_its_node_only():
+    two = Two()
+    two.a.core.ping(two.to_b, two.wire.now)
+    nonce = first_nonce(two)
+    two.a.core.poll(two.wire.now + 0.7)
+    late = whoareyou(two, nonce)
+    assert two.a.core.receive_packet(late, two.b.address, two.wire.now)[0].reason is Reason.WHOAREYOU
+    two.a.core.ping(two.to_b, two.wire.now)
+    assert two.a.core.receive_packet(late, two.b.address, two.wire.now)[0].reason is Reason.WHOAREYOU
+
+
 def test_packet_from_ourselves_is_refused():
     two = Two()
     packet, _ = two.a.core._codec.seal_unreadable(two.a.core.node_id)

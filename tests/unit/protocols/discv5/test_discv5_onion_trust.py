@@ -370,7 +370,7 @@ def test_line_of_eight_known_by_enode_alone_is_complete_within_half_a_minute():
 def test_time_outs_follow_what_is_measured():
     a, b, wire = two()
     contact = a.core.contact(b.record)
-    assert (a.core.patience.response.timeout, a.core.patience.connect.timeout) == (15.0, 60.0)
+    assert (a.core.patience.response.timeout, a.core.patience.connect.timeout) == (15.0, 90.0)
     for _ in range(ENOUGH + 1):
         a.core.ping(contact, wire.now)
         wire.deliver()
@@ -379,6 +379,18 @@ def test_time_outs_follow_what_is_measured():
     a.core.ping(contact, wire.now)
     a.core.take_packets()
     assert a.core._calls.next_deadline == wire.now + ONION.response_floor
+
+
+def test_patience_begins_when_the_dial_has_come_through():
+    a, _, wire = two()
+    near, far = a.core.contact(onion_record(20)), a.core.contact(onion_record(21))
+    a.core.ping(near, wire.now)
+    a.core.ping(far, wire.now)
+    a.core.opened(near.address, wire.now + 50.0)
+    assert a.core._calls.next_deadline == wire.now + 65.0
+    a.events += a.core.poll(wire.now + 65.0)
+    assert [event.contact for event in a.said(RequestFailed)] == [near]
+    assert a.core._calls.next_deadline == wire.now + 90.0
 
 
 def test_estimate_grows_with_the_network_and_with_silence():
@@ -403,12 +415,14 @@ def test_estimate_without_floor_never_moves():
 
 def test_later_calls_never_wait_shorter_than_those_before_them():
     a, _, wire = two()
-    late = a.core.contact(onion_record(20))
+    late, later = a.core.contact(onion_record(20)), a.core.contact(onion_record(21))
     a.core.ping(late, wire.now)
+    a.core.opened(late.address, wire.now)
     for _ in range(ENOUGH):
-        a.core.patience.connect.took(0.1)
-    assert a.core.patience.connect.timeout == ONION.connect_floor
-    a.core.ping(a.core.contact(onion_record(21)), wire.now)
-    assert a.core._calls.next_deadline == wire.now + 60.0
-    a.events += a.core.poll(wire.now + 60.0)
+        a.core.patience.response.took(0.1)
+    assert a.core.patience.response.timeout == ONION.response_floor
+    a.core.ping(later, wire.now)
+    a.core.opened(later.address, wire.now)
+    assert a.core._calls.next_deadline == wire.now + 15.0
+    a.events += a.core.poll(wire.now + 15.0)
     assert [event.failure for event in a.said(RequestFailed)] == [Failure.TIMEOUT] * 2
