@@ -317,12 +317,14 @@ class Daemon:
     def _onion_up(self, address: OnionAddress) -> None:
         self._relay.onion = (address, self._settings.onion_port)
         self._relay.record.publish(address, self._settings.onion_port)
+        self._discovery.record_changed()
         self._scheduler.network_back()
         log.info("onion service up", onion=address, port=self._settings.onion_port)
 
     def _onion_down(self, _reason: str) -> None:
         self._relay.onion = None
         self._relay.record.withdraw()
+        self._discovery.record_changed()
 
     def _watch_pool(self, listener: Callable[[PooledTx], None] | None) -> None:
         self._eth.pool.on_added = listener

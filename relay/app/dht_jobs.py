@@ -323,9 +323,4 @@ def why_no_dht(settings: Settings) -> str | None:
             f"this daemon has no provider DHT, its --discovery is {chosen}: start it with --discovery"
             f" onion,dht{tor}"
         )
-    if not settings.wants_onion_service:
-        return (
-            "this daemon has no provider DHT: its onion side needs an onion service, which --onion-service"
-            " off forbids"
-        )
     return None

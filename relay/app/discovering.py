@@ -115,8 +115,10 @@ class Discovery:
         if self._names & {"v4", "v5"}:
             assert tcp_port is not None
             await self._begin_udp(sockets, tcp_port, tasks)
-        if self.onion is not None:
-            self._begin_onion(self.onion, tasks)
+        # Without a service of our own nothing comes in, but others can be asked.
+        onion = self.onion or self.make_onion(ways, tasks)
+        if onion is not None:
+            self._begin_onion(onion, tasks)
         if "dns" in self._names:
             self._begin_dns(sockets, ways, tasks)
         tasks.create_task(self._save_now_and_then(), name="node database")
@@ -136,6 +138,12 @@ class Discovery:
             return entry.contact.record.public_key
         record = self._sources.database.get(node, Network.ONION)
         return None if record is None else record.public_key
+
+    def record_changed(self) -> None:
+        """Write to the DHT anew what our record says."""
+        if self.onion is not None and self.onion.dht is not None:
+            self.onion.dht.renew(asyncio.get_running_loop().time())
+            self.onion.driver.flush()
 
     def stop(self) -> None:
         """End everything, and save what was learned."""

@@ -232,7 +232,6 @@ async def test_without_dht_everything_says_why():
     [
         ({}, "--discovery is off: start it with --discovery onion,dht, and with Tor"),
         ({"discovery": "onion", "tor_proxy": "127.0.0.1:9"}, "--discovery is onion: start"),
-        ({"discovery": "onion,dht", "tor_proxy": "127.0.0.1:9", "onion_service": "off"}, "--onion-service"),
     ],
 )
 def test_reason_names_the_flag_that_would_mend_it(settings_of, flags, words):
