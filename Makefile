@@ -60,6 +60,10 @@ bench: install-dev counterparts ## measure, next to geth in the same run; result
 profile: install-dev ## a flame graph of the relay at full speed
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m benchmarks.profile $(ARGS)
 
+simulate: install-dev ## 1,000 onion nodes for an hour of virtual time (ARGS="--nodes 10000 --minutes 10 --suite null")
+	@mkdir -p benchmarks/results
+	$(PY) -m benchmarks.simulation --json benchmarks/results/simulation.json --plot benchmarks/simulation.png $(ARGS)
+
 soak: install-dev ## an hour between real geths (SECONDS_=3600)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR PYRELAY_SOAK_SECONDS=$(or $(SECONDS_),3600) \
 		$(PY) -m pytest tests/interop -q -k soak -s
