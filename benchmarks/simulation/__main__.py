@@ -47,7 +47,12 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         (hops, "finds", "hops"),
     ):
         points = [(each["minute"], each[name]) for each in curves[kind] if each.get(name) is not None]
-        axes.plot([minute for minute, _ in points], [value for _, value in points], label=f"{kind}: {name}")
+        axes.plot(
+            [minute for minute, _ in points],
+            [value for _, value in points],
+            marker=".",
+            label=f"{kind}: {name}",
+        )
     for axes, words in ((shares, "share"), (costs, "messages"), (hops, "hops")):
         axes.set_ylabel(words)
         axes.grid(alpha=0.3)
