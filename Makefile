@@ -50,7 +50,7 @@ arch: install-dev ## the house: floors, purity, independence of rooms
 	$(VENV)/bin/lint-imports --no-cache
 
 coverage: install-dev ## branch coverage: pure rooms >= 95 %, relay/ >= 85 %
-	$(PY) -m pytest tests/unit tests/fuzz -q --cov=relay --cov-report=
+	$(PY) -m pytest tests/unit tests/fuzz -q -m "not slow" --cov=relay --cov-report=
 	$(PY) -m coverage report --include='relay/primitives/*,relay/chain/*,relay/protocols/*' --fail-under=95 --skip-covered
 	$(PY) -m coverage report --fail-under=85 --skip-covered
 
