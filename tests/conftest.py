@@ -1,4 +1,4 @@
-"""For all tests: how long an example takes is no property of the code, and differs with the machine's load."""
+"""For all tests: how long an example takes tells of the machine and its load, not of the code."""
 
 from __future__ import annotations
 
