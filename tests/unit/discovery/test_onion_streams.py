@@ -323,7 +323,7 @@ async def test_liar_does_not_bar_its_victim():
 
 async def test_flood_on_a_stream_waits_and_disturbs_nobody():
     async with stream_world() as world:
-        pool = replace(QUICK, rate=Rate(5.0, 20.0), turn=4)
+        pool = replace(QUICK, rate=Rate(0.5, 20.0), turn=4)
         b = world.add(2, options=STILL, pool=pool)
         a, c = world.add(1, options=STILL), world.add(3, options=STILL)
         flooder = await attacker(world, b)
