@@ -62,6 +62,8 @@ TRANSACTION_COUNTS: Final = (  # attribute of RelayCounters, metric, help
     ("served", "pooled_served", "transactions given as answers"),
     ("missed", "pooled_missed", "hashes asked for that were not held"),
     ("empty_answers", "empty_answers", "requests for chain data answered with nothing"),
+    ("held_back", "peers_held_back", "times that a peer was not read because it brought too many"),
+    ("included", "transactions_included", "transactions of peers that a block brought while they were held"),
 )
 
 
@@ -215,6 +217,8 @@ def _relaying(counts: RelayCounters) -> Iterator[Metric]:
     yield _by_label(CounterMetricFamily, "pyrelay_transactions_dropped", dropped, "cause", counts.dropped)
     offences = "peers disconnected for what they sent"
     yield _by_label(CounterMetricFamily, "pyrelay_offences", offences, "cause", counts.offences)
+    words = "rulings of a node on transactions of peers"
+    yield _by_label(CounterMetricFamily, "pyrelay_verdicts", words, "outcome", counts.verdicts)
     left = {why: getattr(counts, why) for why in POOL_EXITS}
     yield _by_label(CounterMetricFamily, "pyrelay_pool_left", "transactions that left the pool", "why", left)
     yield _gauge("pyrelay_intake_slice_seconds_max", "longest run of intake at a time", counts.longest_slice)

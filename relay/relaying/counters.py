@@ -37,6 +37,9 @@ class RelayCounters:
         served: transactions given as answers.
         missed: hashes asked for that were not held.
         empty_answers: requests for chain data answered with nothing.
+        verdicts: rulings of a node on transactions of peers, by outcome; overflow: no room to wait for one.
+        included: transactions of the pool that a block brought.
+        held_back: times that a peer was not read for a while because it brought too many.
         latency_sum: seconds from arrival of a transaction to its first delivery, summed over latency_count.
         longest_slice: longest work on received transactions in one turn of the event loop, seconds.
     """
@@ -59,6 +62,8 @@ class RelayCounters:
         "fetched",
         "fetches",
         "gossip_frames",
+        "held_back",
+        "included",
         "latency_count",
         "latency_sum",
         "longest_slice",
@@ -73,6 +78,7 @@ class RelayCounters:
         "seen",
         "served",
         "submitted",
+        "verdicts",
     )
 
     def __init__(self) -> None:
@@ -104,6 +110,9 @@ class RelayCounters:
         self.served = 0
         self.missed = 0
         self.empty_answers = 0
+        self.verdicts: Counter[str] = Counter()
+        self.held_back = 0
+        self.included = 0
         self.latency_sum = 0.0
         self.latency_count = 0
         self.longest_slice = 0.0

@@ -10,7 +10,7 @@ take: twice their moving average, between 50 and 100 ms (geth: 500 ms, always).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ from relay.primitives.errors import SubprotocolError
 if TYPE_CHECKING:
     from relay.relaying.counters import RelayCounters
     from relay.relaying.options import RelayOptions
-    from relay.relaying.pool import TxPool
+    from relay.relaying.pool import PooledTx, TxPool
     from relay.relaying.recent import RecentHashes
     from relay.relaying.roster import RelayPeer
     from relay.relaying.seams import Handle, Loop
@@ -94,6 +94,7 @@ class Fetcher:
         entries: by hash, what was announced and is not held; read by intake, changed only here.
         fetched: of the last transactions that were fetched, when they had been announced; read by intake.
         wait: seconds that a hash waits for its direct copy now.
+        waiting: transactions that arrived and wait for a verdict, by hash.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Fetcher:
         "entries",
         "fetched",
         "wait",
+        "waiting",
     )
 
     def __init__(
@@ -134,6 +136,7 @@ class Fetcher:
         self.entries: dict[bytes, Announcement] = {}
         self.fetched: dict[bytes, float] = {}
         self.wait = options.fetch_wait_min
+        self.waiting: Mapping[bytes, PooledTx] = {}
         self._direct_delay = 0.0
         self._waiting: deque[Announcement] = deque()
         self._in_flight: deque[FetchRequest] = deque()
@@ -156,8 +159,12 @@ class Fetcher:
             if tx is not None:
                 tx.known |= bit
                 known += 1
+                if tx.local:
+                    self._pool.watch.echoed(tx, bit)
             elif tx_hash in young or tx_hash in old:
                 known += 1
+                if tx_hash in self.waiting:
+                    self.waiting[tx_hash].known |= bit
             elif kind not in _RELAYED_TYPES or size > _MAX_SIZE or not self._room(peer):
                 refused += 1
             elif tx_hash in entries:

@@ -141,6 +141,12 @@ class Gossip:
             self._outboxes[peer] = None
             self._drain_later(0.0)
 
+    def announce_late(self, tx: PooledTx, mask: int) -> None:
+        """Announce a transaction to connected peers that were left out when it was published."""
+        for peer in self._roster.expand(mask):
+            self._queue(peer, [Piece([tx], 0)])
+            self._drain_later(0.0)
+
     def left(self, peer: RelayPeer) -> None:
         """Forget what waits for a peer."""
         self._outboxes.pop(peer, None)
@@ -272,6 +278,8 @@ class Gossip:
             if tx.hash in held and not tx.known & bit:
                 tx.known |= bit
                 txs.append(tx)
+                if tx.local:
+                    self._pool.watch.announced(tx)
         if not txs:
             return
         tail = NO_CUSTODY if peer.version >= 72 else b""

@@ -30,14 +30,17 @@ from relay.relaying.fetcher import Fetcher
 from relay.relaying.gossip import Gossip
 from relay.relaying.intake import Intake
 from relay.relaying.options import RelayOptions
+from relay.relaying.own import OwnTransactions
 from relay.relaying.pool import PooledTx, TxPool
 from relay.relaying.recent import RecentHashes
 from relay.relaying.requests import PieceCache, Requests
 from relay.relaying.roster import RelayPeer, Roster
+from relay.relaying.verdict import Court
 
 if TYPE_CHECKING:
     from relay.chain.networks import ChainConfig
     from relay.relaying.seams import Handle, Loop, Publisher, Session
+    from relay.relaying.verdict import Judge
 
 __all__ = ["EthRelay"]
 
@@ -51,8 +54,8 @@ class EthRelay:
     """Handler of eth sessions (`relay.peering.interfaces.EthHandler`) and the daemon's view of transactions.
 
     Attributes:
-        options, counters, pool, roster, fetcher, gossip, intake, ranges: its parts, to be read.
-        publisher: takes transactions of our own users out; gossip unless another is set.
+        options, counters, pool, roster, fetcher, gossip, intake, own, ranges: its parts, to be read.
+        publisher: takes transactions of our own users out; `own` by gossip, unless another is set.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class EthRelay:
         self.options = options
         self.counters = RelayCounters()
         self.pool = TxPool(options, self.counters, self._recent)
-        self.roster = Roster(self.pool, loop)
+        self.roster = Roster(self.pool, loop, options.pace)
         self.fetcher = Fetcher(
             self.pool, self._recent, options, self.counters, loop, rand, self._false_announcement
         )
@@ -92,7 +95,8 @@ class EthRelay:
         )
         self.requests = Requests(self.pool, self._cache, options, self.counters)
         self.ranges = RangeKeeper(config.genesis_hash, options)
-        self.publisher: Publisher = self.gossip
+        self.own = OwnTransactions(self.gossip, self.roster, self.pool, options, self.counters, loop, rand)
+        self.publisher: Publisher = self.own
         self._methods: dict[int, _Method] = dict.fromkeys(REQUESTS, self._chain_data)
         self._methods |= {
             0x02: self._transactions,
@@ -101,6 +105,12 @@ class EthRelay:
             0x0A: self._pooled_transactions,
             0x11: self._block_range,
         }
+
+    def judge_by(self, judge: Judge) -> None:
+        """Pass on what peers bring only once this node has ruled it good; what our users send as before."""
+        intake = self.intake
+        intake.court = Court(judge, intake.decided, self.options.verdict, self.counters, self._loop)
+        self.fetcher.waiting = intake.court.waiting
 
     def start(self) -> None:
         """Begin housekeeping."""
@@ -218,6 +228,7 @@ class EthRelay:
             raise InvalidTransaction(SERVER_ERROR, refusal.value, refusal.name.lower())
         self._recent.discard(tx_hash)
         self.counters.submitted += 1
+        self.own.remember(entry)
         self.publisher.publish([entry])
         return tx_hash
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from relay.chain.transactions import BLOB, InvalidTransaction, TransactionUndecodable, canonical
 from relay.chain.validity import check_broadcast, check_pooled
-from relay.primitives.errors import PeerError, SubprotocolError
+from relay.primitives.errors import PeerError, SubprotocolError, UselessPeer
 from relay.primitives.hashing import Keccak256
 from relay.protocols.eth.packing import split_pooled, split_transactions
+from relay.relaying.pace import Allowance
 from relay.relaying.pool import PooledTx
+from relay.relaying.verdict import Outcome
 
 if TYPE_CHECKING:
     from relay.relaying.admission import Admission
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     from relay.relaying.recent import RecentHashes
     from relay.relaying.roster import RelayPeer
     from relay.relaying.seams import Loop
+    from relay.relaying.verdict import Court, Ruling
 
 __all__ = ["Intake", "Parcel"]
 
 _SHORT_HEADER: Final = 0xB8  # a string of 56 to 255 bytes: most transactions
 _LONG_HEADER: Final = 0xB9  # of up to 64 KiB
+_LONGEST_HOLD: Final = 10.0  # seconds that a peer is not read: its pings wait, too
 _TYPED: Final = 0x80  # a canonical transaction whose first byte is below has a type
 
 
@@ -58,7 +62,11 @@ class Parcel:
 
 
 class Intake:
-    """From messages to transactions in the pool and in the batch of gossip."""
+    """From messages to transactions in the pool and in the batch of gossip.
+
+    Attributes:
+        court: where transactions of peers wait for the ruling of a node; None where policy is enough.
+    """
 
     __slots__ = (
         "_admission",
@@ -73,6 +81,8 @@ class Intake:
         "_round",
         "_scheduled",
         "_spent",
+        "_total",
+        "court",
     )
 
     def __init__(
@@ -98,6 +108,9 @@ class Intake:
         self._scheduled = False
         self._flushed_at = loop.time()
         self._spent = 0.0  # seconds worked since the last turn began
+        pace = options.pace
+        self._total = Allowance(pace.total_rate, pace.total_burst, loop.time())
+        self.court: Court | None = None
 
     @property
     def backlog_bytes(self) -> int:
@@ -143,7 +156,23 @@ class Intake:
         if peer.parcel_bytes > self._options.backlog_high and not peer.paused:
             peer.paused = True
             peer.session.pause_reading()
+        self._hold_back(peer, len(parcel.items))
         self._schedule()
+
+    def _hold_back(self, peer: RelayPeer, count: int) -> None:
+        """Do not read a peer for a while that has brought more than its share."""
+        now = self._loop.time()
+        wait = max(peer.allowance.spend(count, now), self._total.spend(count, now))
+        if wait > 0.0 and not peer.held:
+            peer.held = True
+            peer.session.pause_reading()
+            self._counters.held_back += 1
+            self._loop.call_later(min(wait, _LONGEST_HOLD), lambda: self._release(peer))
+
+    def _release(self, peer: RelayPeer) -> None:
+        peer.held = False
+        if not peer.paused and not peer.gone:
+            peer.session.resume_reading()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -198,7 +227,8 @@ class Intake:
         peer.parcel_bytes -= parcel.size
         if peer.paused and peer.parcel_bytes <= self._options.backlog_low:
             peer.paused = False
-            peer.session.resume_reading()
+            if not peer.held:
+                peer.session.resume_reading()
         if parcel.request is not None:
             self._fetcher.answered(parcel.request, parcel.seen)
 
@@ -237,11 +267,15 @@ class Intake:
             if tx is not None:
                 tx.known |= bit
                 duplicates += 1
+                if tx.local:
+                    self._pool.watch.echoed(tx, bit)
                 if unasked and tx_hash in fetched:
                     self._fetcher.pushed_late(tx_hash)
                 duplicate_bytes += len(item)
             elif tx_hash in young or tx_hash in old:
                 self._counters.repeats += 1
+                if self.court is not None and tx_hash in self.court.waiting:
+                    self.court.waiting[tx_hash].known |= bit
             else:
                 self._take(peer, parcel, item, raw, tx_hash)
         self._counters.duplicates += duplicates
@@ -263,12 +297,38 @@ class Intake:
         if tx_hash in self._fetcher.entries:
             known |= self._fetcher.arrived(tx_hash, tx.type, tx.size, parcel.request is None)
         entry = PooledTx(tx, item, known, parcel.received)
+        entry.source = peer.bit
+        if self.court is None:
+            self._keep(entry)
+        elif self.court.submit(entry, peer):
+            self._recent.add(tx_hash)  # until the ruling: nobody need send it again
+
+    def _keep(self, entry: PooledTx) -> None:
         refusal = self._pool.add(entry)
         if refusal is None:
             self._counters.accepted += 1
             self._gossip.batch.append(entry)
         else:
-            self._drop(parcel, raw, tx_hash, refusal.name.lower())
+            self._counters.dropped[refusal.name.lower()] += 1
+            self._recent.add(entry.hash)
+
+    def decided(self, entry: PooledTx, peer: RelayPeer, ruling: Ruling) -> None:
+        """Act on the ruling of a node on a transaction that `peer` brought."""
+        if ruling.outcome is Outcome.GOOD:
+            self._recent.discard(entry.hash)
+            self._keep(entry)
+            self._schedule()
+            return
+        self._counters.dropped[f"verdict_{ruling.outcome.value}"] += 1
+        if ruling.outcome is Outcome.UNKNOWN:
+            self._recent.discard(entry.hash)  # may be brought again, when the node answers
+        elif ruling.outcome is Outcome.BAD:
+            self._resent(peer, ruling.reason)
+
+    def _resent(self, peer: RelayPeer, reason: str) -> None:
+        """Send a peer away that goes on bringing what can't be mined; anybody brings some."""
+        if not peer.session.trusted and not peer.gone and peer.refusals.spend(1, self._loop.time()) > 0.0:
+            self._expel(peer, UselessPeer(f"brings transactions that can't be mined: {reason[:80]}"))
 
     def _drop(self, parcel: Parcel, raw: bytes, tx_hash: bytes, why: str) -> None:
         self._counters.dropped[why] += 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from relay.relaying.pace import PaceOptions
+from relay.relaying.verdict import VerdictOptions
 
 __all__ = ["RelayOptions"]
 
@@ -22,6 +25,9 @@ class RelayOptions:
             brings some 20 a second: 1,800 s of them just fill pool_count.
         local_lifetime: seconds one of our own users is held (geth's Lifetime: 3 h).
         local_fee_cap: ether that a transaction of our own users may cost at most (geth: --rpc.txfeecap).
+        own_count: transactions of our own users that are remembered, in the pool or not; and their senders.
+        own_listen_seconds: that a few peers are left out when one of these goes out: only who was not told by
+            us can show that others have it. 0: tell everybody at once.
         recent_count: hashes remembered per generation after they were refused, evicted or expired; there are
             two.
         recent_seconds: the longest a generation takes before it is rotated out.
@@ -59,6 +65,8 @@ class RelayOptions:
         range_step: blocks between two updates of our range (geth: 32).
         range_quiet: seconds after Status in which no update of our range is sent.
         tick: seconds between two rounds of housekeeping.
+        pace: how many transactions peers may bring.
+        verdict: what waits for the ruling of a node, where one is asked.
     """
 
     pool_bytes: int = 64 * 1024 * 1024
@@ -69,6 +77,8 @@ class RelayOptions:
     lifetime: float = 1800.0
     local_lifetime: float = 3 * 3600.0
     local_fee_cap: float = 1.0
+    own_count: int = 1024
+    own_listen_seconds: float = 3.0
     recent_count: int = 32768
     recent_seconds: float = 600.0
     slice_seconds: float = 0.003
@@ -103,3 +113,5 @@ class RelayOptions:
     range_step: int = 32
     range_quiet: float = 60.0
     tick: float = 1.0
+    pace: PaceOptions = field(default_factory=PaceOptions)
+    verdict: VerdictOptions = field(default_factory=VerdictOptions)

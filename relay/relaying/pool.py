@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from relay.chain.transaction_sender import address_of
 from relay.chain.transactions import BLOB
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from relay.relaying.counters import RelayCounters
     from relay.relaying.options import RelayOptions
     from relay.relaying.recent import RecentHashes
+    from relay.relaying.seams import Session
 
-__all__ = ["PooledTx", "Refusal", "TxPool"]
+__all__ = ["LocalWatch", "PooledTx", "Refusal", "TxPool"]
 
 _LOCAL_BUCKET: Final = 1 << 16  # above the bucket of any 256-bit price: local ones are evicted last
 
@@ -51,6 +52,7 @@ class PooledTx:
         known: bitmask over `RelayPeer.bit`: who has it or was told of it.
         arrived: when it came in, monotonic seconds.
         local: submitted by one of our own users.
+        source: bit of the peer that brought it first; 0 for nobody who is connected still.
         bucket: price class, kept by the pool.
     """
 
@@ -64,6 +66,7 @@ class PooledTx:
         "nonce",
         "signer",
         "size",
+        "source",
         "tip_cap",
         "type",
         "wire",
@@ -81,6 +84,7 @@ class PooledTx:
         tip_cap = self.tip_cap = tx.tip_cap
         fee_cap = self.fee_cap = tx.fee_cap
         self.known = known
+        self.source = 0
         self.arrived = arrived
         self.local = local
         # Bit length and the three bits after the leading one: monotone, steps of at most an eighth.
@@ -94,6 +98,35 @@ class PooledTx:
         return address_of(PublicKey(self.signer))
 
 
+class LocalWatch(Protocol):
+    """Hears what peers do with transactions of our own users (`relay.relaying.own`)."""
+
+    def echoed(self, tx: PooledTx, bit: int, /) -> None:
+        """The peer of this bit sent or announced it to us."""
+        ...
+
+    def served(self, tx: PooledTx, session: Session, /) -> None:
+        """A peer asked for it and got it."""
+        ...
+
+    def announced(self, tx: PooledTx, /) -> None:
+        """It was announced to one more peer, some time after it came."""
+        ...
+
+
+class _Nobody:
+    """The `LocalWatch` where nobody is interested."""
+
+    def echoed(self, tx: PooledTx, bit: int, /) -> None:
+        """Forget it."""
+
+    def served(self, tx: PooledTx, session: Session, /) -> None:
+        """Forget it."""
+
+    def announced(self, tx: PooledTx, /) -> None:
+        """Forget it."""
+
+
 class TxPool:
     """Transactions by hash, by sender and nonce, and by price.
 
@@ -101,6 +134,7 @@ class TxPool:
         by_hash: every transaction held, in order of arrival; read by the hot paths, changed only here.
         bytes: their wire bytes.
         on_added: told of each transaction that was taken; None for nobody.
+        watch: told by whoever meets a local transaction again.
     """
 
     __slots__ = (
@@ -113,6 +147,7 @@ class TxPool:
         "by_hash",
         "bytes",
         "on_added",
+        "watch",
     )
 
     def __init__(self, options: RelayOptions, counters: RelayCounters, recent: RecentHashes) -> None:
@@ -126,6 +161,7 @@ class TxPool:
         self._floor = _LOCAL_BUCKET
         self.bytes = 0
         self.on_added: Callable[[PooledTx], None] | None = None
+        self.watch: LocalWatch = _Nobody()
 
     def __len__(self) -> int:
         return len(self.by_hash)
@@ -187,6 +223,13 @@ class TxPool:
         self._counters.expired += gone
         return gone
 
+    def remove(self, tx_hash: bytes) -> bool:
+        """Let go of a transaction that is spent; says whether it was held."""
+        tx = self.by_hash.get(tx_hash)
+        if tx is not None:
+            self._drop(tx)
+        return tx is not None
+
     def newest(self, limit: int) -> Iterator[PooledTx]:
         """Walk over what arrived last, latest first, at most limit."""
         return islice(reversed(self.by_hash.values()), limit)
@@ -197,6 +240,14 @@ class TxPool:
             address_of(PublicKey(signer)): [nonces[nonce] for nonce in sorted(nonces)]
             for signer, nonces in self._senders.items()
         }
+
+    def of_signer(self, signer: bytes) -> list[PooledTx]:
+        """Return those of one sender, by its public key."""
+        return list(self._senders.get(signer, {}).values())
+
+    def signers(self) -> list[bytes]:
+        """Return the public keys of all senders."""
+        return list(self._senders)
 
     @property
     def senders(self) -> int:

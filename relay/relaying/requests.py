@@ -95,7 +95,7 @@ class Requests:
         except DecodeError as error:
             raise ProtocolBreach(f"bad GetPooledTransactions: {error}") from None
         self._counters.requests += 1
-        size, parts = self._collect(payload, start, end)
+        size, parts = self._collect(session, payload, start, end)
         inner = rlp.list_header(size)
         length = len(request_id) + len(inner) + size
         header = rlp.list_header(length)
@@ -115,7 +115,7 @@ class Requests:
         self._counters.empty_answers += 1
         session.send(*answer)
 
-    def _collect(self, payload: bytes, pos: int, end: int) -> tuple[int, list[bytes]]:
+    def _collect(self, session: Session, payload: bytes, pos: int, end: int) -> tuple[int, list[bytes]]:
         """Gather the wire items asked for: their size, and snappy elements of them."""
         held, cached = self._pool.by_hash, self._cache.get
         limit = self._options.answer_bytes
@@ -133,6 +133,8 @@ class Requests:
                 parts.append(piece.elements)
                 size += piece.raw_length
                 served += len(piece.txs)
+                if piece.txs[0].local:  # published alone, so a piece of its own
+                    self._pool.watch.served(piece.txs[0], session)
                 pos += len(piece.hashes)
                 continue
             pos += _HASH
@@ -140,6 +142,8 @@ class Requests:
             if tx is None:
                 missed += 1
                 continue
+            if tx.local:
+                self._pool.watch.served(tx, session)
             loose.append(tx.wire)
             size += len(tx.wire)
             served += 1

@@ -10,6 +10,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from relay.relaying.pace import Allowance, PaceOptions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,10 @@ class RelayPeer:
         gone: it left; work of it that is still queued is void.
         parcels: messages with transactions that wait for intake; parcel_bytes is their size.
         paused: its socket is not read until the backlog is worked off.
+        held: its socket is not read until it has not brought too many for its rate.
+        included: of its transactions, how many a block brings, on the moving average; see `inclusion`.
+        allowance: transactions that it may bring.
+        refusals: how many more of its transactions may be ruled bad before it is sent away.
         outbox: announcements that wait until its socket has room, or until their turn.
         announced: what it announced and nobody delivered yet: hash to `size << 8 | type` as it told them.
         ready: of that, what may be fetched from it, in order; may hold what was delivered meanwhile.
@@ -43,22 +49,26 @@ class RelayPeer:
     """
 
     __slots__ = (
+        "allowance",
         "announced",
         "bit",
         "gone",
+        "held",
+        "included",
         "joined_at",
         "outbox",
         "parcel_bytes",
         "parcels",
         "paused",
         "ready",
+        "refusals",
         "request",
         "session",
         "told_latest",
         "version",
     )
 
-    def __init__(self, session: Session, bit: int, joined_at: float) -> None:
+    def __init__(self, session: Session, bit: int, joined_at: float, pace: PaceOptions) -> None:
         self.session = session
         self.bit = bit
         assert session.eth is not None
@@ -68,6 +78,10 @@ class RelayPeer:
         self.parcels: deque[Parcel] = deque()
         self.parcel_bytes = 0
         self.paused = False
+        self.held = False
+        self.included = 0.0
+        self.allowance = Allowance(pace.peer_rate, pace.peer_burst, joined_at)
+        self.refusals = Allowance(pace.refused_rate, pace.refused_burst, joined_at)
         self.outbox: deque[PooledTx] = deque()
         self.announced: dict[bytes, int] = {}
         self.ready: deque[Announcement] = deque()
@@ -90,6 +104,7 @@ class Roster:
         "_free",
         "_loop",
         "_next",
+        "_pace",
         "_pool",
         "_retired",
         "_sweep",
@@ -98,8 +113,9 @@ class Roster:
         "generation",
     )
 
-    def __init__(self, pool: TxPool, loop: Loop) -> None:
+    def __init__(self, pool: TxPool, loop: Loop, pace: PaceOptions | None = None) -> None:
         self._pool = pool
+        self._pace = pace or PaceOptions()
         self._loop = loop
         self._by_session: dict[Session, RelayPeer] = {}
         self._by_bit: dict[int, RelayPeer] = {}
@@ -129,7 +145,7 @@ class Roster:
         else:
             bit = self._next
             self._next <<= 1
-        peer = RelayPeer(session, bit, self._loop.time())
+        peer = RelayPeer(session, bit, self._loop.time(), self._pace)
         self._by_session[session] = peer
         self._by_bit[bit] = peer
         self._changed(self.connected | bit)
@@ -181,6 +197,7 @@ class Roster:
         done = 0
         for tx in islice(self._sweep, _SWEEP_STRIDE):
             tx.known &= keep
+            tx.source &= keep
             done += 1
         if done == _SWEEP_STRIDE:
             self._loop.call_soon(self._sweep_slice)

@@ -102,6 +102,7 @@ def test_every_count_of_relaying_is_exposed() -> None:
         "latency_sum",
         "latency_count",
         "longest_slice",
+        "verdicts",
     }
     assert {attribute for attribute, _, _ in TRANSACTION_COUNTS} | elsewhere == set(RelayCounters.__slots__)
 
