@@ -34,7 +34,8 @@ interop: install-dev counterparts ## with real geth, built from its Go module, a
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
 
 counterparts:
-	@tools/install-discv5-js.sh >/dev/null && tools/install-discv5-rust.sh >/dev/null && tools/install-discv5-geth.sh >/dev/null
+	@tools/install-discv5-js.sh >/dev/null && tools/install-discv5-rust.sh >/dev/null && tools/install-discv5-geth.sh >/dev/null && tools/install-ethers.sh >/dev/null
+	@tools/install-rlpx-js.sh >/dev/null && tools/install-rlpx-rust.sh >/dev/null && GETH_VERSION=v1.17.0 tools/install-geth.sh >/dev/null
 	@command -v miniupnpd >/dev/null || [ -x /usr/sbin/miniupnpd ] || tools/apt-install.sh miniupnpd-nftables nftables iproute2 \
 		|| echo "the test of UPnP will be skipped" >&2
 
@@ -70,7 +71,7 @@ simulate: install-dev ## 1,000 onion nodes for an hour of virtual time (ARGS="--
 	@mkdir -p benchmarks/results
 	$(PY) -m benchmarks.simulation --json benchmarks/results/simulation.json --plot benchmarks/simulation.png $(ARGS)
 
-soak: install-dev ## an hour between real geths (SECONDS_=3600)
+soak: install-dev ## an hour between real geths (SECONDS_=300 for five minutes)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR PYRELAY_SOAK_SECONDS=$(or $(SECONDS_),3600) \
 		$(PY) -m pytest tests/interop -q -k soak -s
 

@@ -62,7 +62,9 @@ class Pyrelay:
         arguments = [
             f"--datadir={directory / 'data'}", f"--network={genesis}", f"--nodekey={key}",
             "--listen-address=127.0.0.1", f"--port={self.port}", f"--metrics.port={self._metrics_port}",
-            f"--maxpeers={max_peers}", "--maxpendpeers=600", "--verbosity=2", *self._extra,
+            f"--maxpeers={max_peers}", "--maxpendpeers=600", "--verbosity=2",
+            "--peer-tx-rate=0", "--tx-rate=0",  # geth has no such limits
+            *self._extra,
         ]  # fmt: skip
         self.flags = [word for word in arguments if str(directory) not in word]
         self._process = Process([sys.executable, "-m", *self._module, *arguments], directory / "pyrelay.log")

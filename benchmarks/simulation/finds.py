@@ -76,6 +76,11 @@ class Providing:
         population.furnish = self.furnish
 
     @property
+    def under_way(self) -> int:
+        """How many searches are, of nodes that live."""
+        return sum(node.alive for node, _ in self._begun)
+
+    @property
     def written(self) -> list[Key]:
         """The keys that were written by a provider that lives."""
         return [key for key, node in self._owners.items() if node.alive and key in self._written]

@@ -89,7 +89,8 @@ class Lookups:
 
     @property
     def under_way(self) -> int:
-        return len(self._open)
+        """How many lookups are, of nodes that live."""
+        return sum(node.alive for node, _ in self._open)
 
     def spread(self, count: int, begin: float, seconds: float) -> None:
         """Begin lookups evenly over a time."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from relay.discovery.driver import Layer
 from relay.primitives.enr import NodeRecord
@@ -66,6 +66,48 @@ class Links(Protocol):
 
 
 Listener: TypeAlias = Callable[[Node, Any], None]
+_Item: TypeAlias = tuple[float, int, Node | None, Any, Hashable]
+
+_SLOTS: Final = 4  # a second
+
+
+class Agenda:
+    """What happens when: in order by time, and by turn at one time.
+
+    Only what is due within the same quarter of a second is kept in order: a heap of all that waits at ten
+    thousand nodes is too large for any cache.
+    """
+
+    __slots__ = ("_count", "_later", "_now", "_slot", "_slots")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._now: list[_Item] = []
+        self._later: dict[int, list[_Item]] = {}
+        self._slots: list[int] = []
+        self._slot = -1
+
+    def put(self, when: float, node: Node | None, what: Any, source: Hashable = None) -> None:
+        self._count += 1
+        item = (when, self._count, node, what, source)
+        slot = int(when * _SLOTS)
+        if slot <= self._slot:
+            heappush(self._now, item)
+        elif (waiting := self._later.get(slot)) is not None:
+            waiting.append(item)
+        else:
+            self._later[slot] = [item]
+            heappush(self._slots, slot)
+
+    def take(self, end: float) -> _Item | None:
+        """Return what is next, if it is due by then."""
+        if not self._now and self._slots and self._slots[0] <= end * _SLOTS:
+            self._slot = heappop(self._slots)
+            self._now = self._later.pop(self._slot)
+            heapify(self._now)
+        if not self._now or self._now[0][0] > end:
+            return None
+        return heappop(self._now)
 
 
 class VirtualNetwork:
@@ -97,8 +139,9 @@ class VirtualNetwork:
         self._gone: Counter[str] = Counter()
         self._links = links
         self._listeners: dict[type, list[Listener]] = {}
-        self._queue: list[tuple[float, int, Node | None, Any, Hashable]] = []
-        self._count = 0
+        self._agenda = Agenda()
+        self.carry = self._agenda.put
+        """Have a packet arrive: when, at which node, its bytes, where it came from."""
         links.attach(self)
 
     def rand_for(self, number: int) -> Callable[[int], bytes]:
@@ -139,19 +182,13 @@ class VirtualNetwork:
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Do something at a time."""
-        self._count += 1
-        heappush(self._queue, (when, self._count, None, action, None))
-
-    def carry(self, when: float, node: Node, data: bytes, source: Hashable) -> None:
-        """Have a packet arrive."""
-        self._count += 1
-        heappush(self._queue, (when, self._count, node, data, source))
+        self._agenda.put(when, None, action)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
-        queue = self._queue
-        while queue and queue[0][0] <= end:
-            now, _, node, data, source = heappop(queue)
+        take = self._agenda.take
+        while (item := take(end)) is not None:
+            now, _, node, data, source = item
             self.now = now
             if node is None:
                 data()
@@ -189,11 +226,11 @@ class VirtualNetwork:
             self._links.send(node, data, to)
         due = core.next_deadline
         for layer in node.layers:
-            due = min(due, layer.next_deadline)
+            if (soonest := layer.next_deadline) < due:
+                due = soonest
         if due < node.wake_at:
             node.wake_at = due = max(due, self.now)
-            self._count += 1
-            heappush(self._queue, (due, self._count, node, None, None))
+            self._agenda.put(due, node, None)
 
     def _tell(self, node: Node, event: Any) -> None:
         kind = type(event)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from math import inf
 
 from benchmarks.simulation.internet import Internet
 from benchmarks.simulation.network import Node, VirtualNetwork
@@ -14,8 +15,19 @@ from relay.primitives.enr import NodeRecord, build_record
 from relay.primitives.forkid import ForkId
 from relay.primitives.keys import NodeKey
 from relay.primitives.onion import OnionKey
-from relay.protocols.discv5 import ONION, UDP, ContactCache, Discv5, OnionNetwork, Options, UdpNetwork
+from relay.protocols.discv5 import (
+    ONION,
+    UDP,
+    Contact,
+    ContactCache,
+    Discv5,
+    OnionNetwork,
+    Options,
+    UdpNetwork,
+)
 from relay.protocols.discv5.crypto import Suite
+from relay.protocols.discv5.networks import ITSELF
+from relay.protocols.discv5.table import BUCKET_SIZE
 
 __all__ = ["Alive", "Population"]
 
@@ -121,18 +133,45 @@ class Population:
 
     def join(self) -> Node:
         """Add a node that knows one living node."""
+        node = self.make()
+        if len(self.alive):
+            node.core.add_bootnode(self.alive.pick(self.draw).record)
+        self._add(node)
+        return node
+
+    def _add(self, node: Node) -> None:
+        self.network.add(node)
+        self.alive.add(node)
+
+    def settle(self, nodes: int, dead: float) -> None:
+        """Begin with a network that stands: each node knows others as after hours, part of them dead.
+
+        See `settled` for what a table then holds.
+        """
+        made = [self.make() for _ in range(int(nodes / (1 - dead)))]
+        made_by_id = sorted(made, key=_number)
+        ids = [_number(each) for each in made_by_id]
+        contacts = [self.contacts.of(each.record) for each in made_by_id]
+        for node in made:
+            settled(node, ids, contacts, self.network.now, self.draw)
+        for node in made:
+            self._add(node)
+        for _ in range(len(made) - nodes):
+            self.leave(self.alive.pick(self.draw))
+        # They came long ago.
+        for node in self.alive.all():
+            node.born = -inf
+
+    def make(self) -> Node:
+        """Make a node that is not in the network yet."""
         number = self.made
         self.made += 1
         key = NodeKey(sha256(b"node %d" % number).digest())
         record = self._record(key, number)
         self._records[record.raw] = record
         node = self._node(key, record, self.network.rand_for(number))
-        if len(self.alive):
-            node.core.add_bootnode(self.alive.pick(self.draw).record)
         if self.furnish is not None:
             self.furnish(node, key)
-        self.network.add(node)
-        self.alive.add(node)
         return node
 
     def ripe(self, draw: random.Random, age: float) -> Node | None:
@@ -188,8 +227,54 @@ class Population:
             suite=self._suite,
             contacts=self.contacts,
         )
-        node = Node(core, record, self.kind.address_of(record), rand)
+        # The address that all contacts of the node have: dictionaries then compare no strings.
+        node = Node(core, record, self.contacts.of(record).address, rand)
         return node
+
+
+KNOWN = 0.95  # part of the nodes with a place in a table that are there; `tables.fill` of a cold start
+BY_ITSELF = 0.25  # part of the entries that came by themselves, as far as their share reaches
+
+
+def settled(node: Node, ids: list[int], contacts: list[Contact], now: float, draw: random.Random) -> None:
+    """Fill a table as it is after hours: each bucket by chance, all proved, heard from in the quiet time."""
+    core = node.core
+    own = int.from_bytes(core.node_id, "big")
+    neighbours, refresh = core._neighbours, core._refresh
+    options = neighbours._options
+    for distance in range(256, 0, -1):
+        low = (own ^ (1 << (distance - 1))) & (-1 << (distance - 1))
+        begin = bisect_left(ids, low)
+        there = range(begin, bisect_left(ids, low + (1 << (distance - 1)), begin))
+        for place in _some(there, draw):
+            contact = contacts[place]
+            if draw.random() >= KNOWN:
+                continue
+            by_itself = draw.random() < BY_ITSELF and core.table.accepts(contact, ITSELF)
+            entry = core.table.add(contact, ITSELF if by_itself else contact.node_id)
+            if entry is not None:
+                entry.live = entry.slow = True
+                entry.checks = 1
+                entry.heard = now - draw.random() * options.quiet
+                neighbours._revalidation.add(entry, now)
+    neighbours.open = True
+    refresh._seen = len(core.table)
+    refresh._youth = inf
+    refresh.due = now + draw.random() * options.refresh_interval * 0.75
+
+
+def _some(there: range, draw: random.Random) -> Iterable[int]:
+    """Return as many places as a bucket has, by chance: sooner than `random.sample` does."""
+    if len(there) <= BUCKET_SIZE:
+        return there
+    chosen: dict[int, None] = {}
+    while len(chosen) < BUCKET_SIZE:
+        chosen[there[int(draw.random() * len(there))]] = None
+    return chosen
+
+
+def _number(node: Node) -> int:
+    return int.from_bytes(node.core.node_id, "big")
 
 
 def _ip(number: int) -> str:

@@ -31,12 +31,13 @@ class Scenario:
         seed: of everything.
         suite: "real" or "null".
         network: "onion" or "udp".
-        grow: minutes of growth; nodes come evenly in the first half of them.
+        grow: minutes of growth; nodes come evenly in the first half of them. 0: a network that stands.
         churn: part of the nodes that is replaced in an hour.
         lookups: a minute.
         keys: provided from the end of growth on, each by one node; 0: without the DHT.
         finds: searches for them a minute.
         window: seconds of a point of the curves.
+        rest: seconds at most, without churn, in which what was begun may end.
     """
 
     nodes: int = 1000
@@ -50,9 +51,11 @@ class Scenario:
     keys: int = 60
     finds: int = 30
     window: float = 60.0
+    rest: float = 300.0
 
 
-SETTLING = 300.0  # seconds without churn in which what was begun may end
+DEAD = 0.04  # part of the known nodes that are dead when a network stands; as after an hour from a cold start
+ENDING = 20.0  # seconds from look to look whether it has
 BEREAVED = 20  # keys whose holders die
 SEARCHES = 5  # for each of those
 
@@ -76,6 +79,9 @@ class Run:
 
     def grow(self, tell: Callable[[str], None]) -> None:
         """Let the network come to be."""
+        if not self.scenario.grow:
+            self.population.settle(self.scenario.nodes, DEAD)
+            return
         seconds = self.scenario.grow * 60
         self.population.grow(self.scenario.nodes, seconds / 2)
         self._pass(seconds, tell)
@@ -90,8 +96,10 @@ class Run:
             self.providing.begin(min(120.0, seconds / 4))
             self.providing.spread(int(scenario.finds * scenario.minutes), network.now, seconds)
         self._pass(seconds, tell)
-        # What was begun is let end, with no further deaths.
-        self._pass(SETTLING, tell)
+
+    def settle(self, tell: Callable[[str], None]) -> None:
+        """Let what was begun come to its end."""
+        self._let_end(tell)
         self.lookups.drop_dead()
 
     def bereave(self, tell: Callable[[str], None]) -> None:
@@ -105,8 +113,19 @@ class Run:
                     self.population.network.now + self.population.draw.random() * 60.0,
                     partial(self.providing.search, key),
                 )
-        self._pass(SETTLING, tell)
+        self._pass(60.0, tell)
+        self._let_end(tell)
         self.providing.found = lived
+
+    def _let_end(self, tell: Callable[[str], None]) -> None:
+        """Let what was begun come to its end, with no further deaths."""
+        end = self.population.network.now + self.scenario.rest
+        while self.population.network.now < end and self._under_way:
+            self._pass(min(ENDING, end - self.population.network.now), tell)
+
+    @property
+    def _under_way(self) -> int:
+        return self.lookups.under_way + (0 if self.providing is None else self.providing.under_way)
 
     def _pass(self, seconds: float, tell: Callable[[str], None]) -> None:
         network, window = self.population.network, self.scenario.window
@@ -137,9 +156,11 @@ class Run:
         """Return everything but the time it took: equal for equal seeds."""
         network, scenario = self.population.network, self.scenario
         judged: list[Judged] = self.lookups.judged.all()
-        begin = scenario.grow
-        hours = (scenario.minutes * 60 + SETTLING) / 3600
-        counted = [value for minute, values in self.traffic.windows() if minute > begin for value in values]
+        begin, end = scenario.grow, scenario.grow + scenario.minutes
+        hours = scenario.minutes / 60
+        counted = [
+            value for minute, values in self.traffic.windows() if begin < minute < end for value in values
+        ]
         return {
             "scenario": asdict(scenario),
             "nodes_made": self.population.made,
@@ -184,7 +205,11 @@ class Run:
 
 
 def run(scenario: Scenario, tell: Callable[[str], None], options: Options | None = None) -> dict[str, Any]:
-    """Run a scenario; `cost` in the result is what it took of this machine."""
+    """Run a scenario; `cost` in the result is what it took of this machine.
+
+    Of that, `cpu_seconds_minutes` is for the start and the minutes of the scenario; the rest is for what ends
+    after them, and for the searches whose holders have died.
+    """
     began, cpu = time.perf_counter(), time.process_time()
     # Nothing of a simulation is garbage in cycles worth the search: it would take a third of the time.
     gc.disable()
@@ -192,6 +217,8 @@ def run(scenario: Scenario, tell: Callable[[str], None], options: Options | None
         it = Run(scenario, options)
         it.grow(tell)
         it.live(tell)
+        minutes = time.process_time() - cpu
+        it.settle(tell)
         it.bereave(tell)
     finally:
         gc.enable()
@@ -200,6 +227,7 @@ def run(scenario: Scenario, tell: Callable[[str], None], options: Options | None
         "cost": {
             "seconds": round(time.perf_counter() - began, 1),
             "cpu_seconds": round(seconds, 1),
+            "cpu_seconds_minutes": round(minutes, 1),
             "microseconds_packet": round(seconds / it.population.network.packets * 1e6, 1),
             "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }

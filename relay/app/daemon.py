@@ -13,6 +13,9 @@ from typing import Any, Final
 import structlog
 
 from relay import __version__
+from relay.app.anchor import follow_beacon
+from relay.app.blobs import blob_verifier, relay_options
+from relay.app.capabilities import capability_handlers, make_hello
 from relay.app.datadir import DataDir
 from relay.app.dht_jobs import DhtJobs, why_no_dht
 from relay.app.discovering import Discovery
@@ -35,14 +38,8 @@ from relay.peering.scheduler import DialScheduler
 from relay.peering.session import PeerSession
 from relay.primitives.address import Address, TcpAddress
 from relay.primitives.errors import LocalError
-from relay.primitives.keys import NodeKey
 from relay.primitives.onion import OnionAddress
-from relay.protocols.devp2p.capabilities import Capability
-from relay.protocols.devp2p.messages import Hello
-from relay.protocols.eth.limits import MAX_MESSAGE
-from relay.protocols.eth.versions import BY_VERSION
 from relay.relaying.handler import EthRelay
-from relay.relaying.options import RelayOptions
 from relay.relaying.pool import PooledTx
 from relay.rpc.subscriptions import PendingFeed
 from relay.settings import Settings
@@ -101,10 +98,13 @@ class Daemon:
         loop = asyncio.get_running_loop()
         settings = self._settings
         self._counts = PeerCounts(loop.time, self._peer_joined)
-        self._eth = EthRelay(self._chain, RelayOptions(), loop, time.time, secrets.token_bytes)
+        self._kzg = blob_verifier(settings)
+        self._eth = EthRelay(
+            self._chain, relay_options(settings), loop, time.time, secrets.token_bytes, self._kzg
+        )
         self._peers = PeerSet(
             self._node_key,
-            _hello(self._node_key, settings.eth_versions),
+            make_hello(CLIENT, self._node_key, settings.eth_versions),
             self._eth,
             options=PeeringOptions(
                 max_peers=settings.maxpeers, dial_ratio=settings.dial_ratio, max_pending=settings.maxpendpeers
@@ -114,6 +114,7 @@ class Daemon:
             rand=secrets.token_bytes,
             on_bug=self._bug,
             observer=self._counts,
+            handlers=capability_handlers(self._eth),
         )
         proxy = proxy_address(settings, self._launched)
         self._ways = ways_out(self._mode, self._sockets, proxy, lambda: (self.onion,))
@@ -204,21 +205,27 @@ class Daemon:
             source = MetricsAdapter(self._relay, self._counts, self._files, self._startup)
             await service.start_metrics(source, self._readiness)
         with step("rpc"):
-            pending = PendingFeed(self._watch_pool)
             node = NodeAdapter(self._relay, CLIENT, str(self._settings.datadir))
+            pending = PendingFeed(self._watch_pool, node.show_pending)
             jobs = DhtJobs(
                 tasks,
                 refusal=why_no_dht(self._settings),
                 known=self._discovery.known_key,
                 clock=asyncio.get_running_loop().time,
+                data=self._data,
             )
-            await service.start_rpc(node, pending, jobs)
+            rpc = await service.start_rpc(node, pending, jobs, self._ways)
+            self._relay.rpc_counts, self._relay.upstream_counts = rpc.counts, rpc.upstream_counts
+            if rpc.judge is not None:
+                self._eth.judge_by(rpc.judge)
         if self._tor is not None:
             with step("tor"):
                 await self._tor.start(tasks)
         with step("listeners"):
             self._peers.start()
             self._eth.start()
+            if self._kzg is not None:
+                tasks.create_task(self._kzg.run())
             self._listen(tasks)
         if self._tor is not None:
             with step("onion service"):
@@ -235,6 +242,7 @@ class Daemon:
         tasks.create_task(self._sources.run())
         tasks.create_task(self._files.watch())
         tasks.create_task(self._maintain())
+        tasks.create_task(follow_beacon(self._settings, self._sockets, self._ways, self._eth.ranges))
         self._startup.finish()
 
     def _listen(self, tasks: asyncio.TaskGroup) -> None:
@@ -378,10 +386,3 @@ def _first(group: ExceptionGroup[Exception]) -> LocalError:
         found = found.exceptions[0]
     assert isinstance(found, LocalError)
     return found
-
-
-def _hello(key: NodeKey, versions: tuple[int, ...]) -> Hello:
-    capabilities = tuple(
-        Capability("eth", version, BY_VERSION[version].length, MAX_MESSAGE) for version in versions
-    )
-    return Hello(5, CLIENT, capabilities, 0, key.public_key)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 import structlog
 
+from relay.app.datadir import DataDir
 from relay.app.onions import OnionDiscovery
 from relay.discovery.peer_text import KnownKey, describe_provider, parse_peers
 from relay.discovery.providers import Provided, ProviderClient
-from relay.primitives.errors import LocalError
+from relay.primitives.errors import DecodeError, LocalError, StorageError
 from relay.primitives.node import Node
-from relay.protocols.dht import Ended, Key, Waiting, parse_key
+from relay.protocols.dht import Ended, Key, Waiting, parse_key, to_key
+from relay.rpc.errors import invalid_params
 from relay.settings import Settings
 
 __all__ = ["DhtJobs", "State", "why_no_dht"]
@@ -28,6 +31,7 @@ KEPT: Final = 600.0  # seconds that an ended job is told of
 PATIENCE: Final = 120.0  # seconds that a search waits for a first node to ask
 LOOK: Final = 0.5  # seconds between two looks whether there is one
 AGAIN: Final = 15.0  # seconds from a write that nobody stored to the next
+KEYS: Final = "dht_keys.json"  # what was provided before a restart; hashes, as everybody on the DHT sees them
 
 log = structlog.get_logger("relay.app")
 
@@ -111,6 +115,7 @@ class DhtJobs:
         refusal: why there is no DHT; None if there is one.
         known: keys of node ids that are known here.
         clock: monotonic seconds.
+        data: where keys outlive a restart.
     """
 
     def __init__(
@@ -120,21 +125,25 @@ class DhtJobs:
         refusal: str | None,
         known: KnownKey,
         clock: Callable[[], float],
+        data: DataDir | None = None,
     ) -> None:
+        self._data = data
         self._tasks, self._refusal, self._known, self._clock = tasks, refusal, known, clock
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[Key, _Kept] = {}
+        before = None if data is None else data.load_state(KEYS)
+        self._keys = {key: _Kept() for key in _keys_in(before)}
         self._count = 0
         self._onion: OnionDiscovery | None = None
         self._begun = asyncio.Event()
 
     def begin(self, onion: OnionDiscovery | None) -> None:
-        """Let jobs begin: discovery runs."""
+        """Let jobs begin: discovery runs. Keys of before a restart are provided again."""
         if onion is None or onion.providers is None:
             return
         self._onion = onion
         onion.providers.on_waiting(self._waiting)
         onion.providers.on_provided(self._provided)
+        self._resume(onion.providers)
         self._begun.set()
 
     # -- the view --------------------------------------------------------------------------------------
@@ -188,12 +197,16 @@ class DhtJobs:
         work: Work,
     ) -> str:
         self._check()
-        parsed, nodes = parse_key(key), parse_peers(peers, self._known)
+        try:
+            parsed, nodes = parse_key(key), parse_peers(peers, self._known)
+        except DecodeError as error:
+            raise invalid_params(str(error)) from None
         self._make_room()
         self._count += 1
         job = Job(str(self._count), kind, parsed)
         if kind == "provide" and parsed not in self._keys:
             self._keys[parsed] = _Kept()
+            self._save()
             job.began = True
         self._jobs[job.id] = job
         job.task = self._tasks.create_task(self._run(job, work, nodes), name=f"dht {kind}")
@@ -201,7 +214,7 @@ class DhtJobs:
 
     async def _run(self, job: Job, work: Work, nodes: tuple[Node, ...]) -> None:
         await work(job, nodes)
-        log.debug("dht job ended", kind=job.kind, key=job.key.hex()[:16], state=job.state.value)
+        log.debug("dht job ended", kind=job.kind, target=job.key.hex()[:16], state=job.state.value)
 
     async def _find(self, job: Job, peers: tuple[Node, ...]) -> None:
         onion, client = await self._discovery(job)
@@ -241,6 +254,7 @@ class DhtJobs:
                 provided = await client.provide(job.key)
             except ValueError as error:
                 self._keys.pop(job.key, None)
+                self._save()
                 self._end(job, State.FAILED, str(error))
                 return
             job.stored, job.asked = provided.stored, provided.asked
@@ -270,9 +284,27 @@ class DhtJobs:
 
     def _forget(self, key: Key) -> bool:
         known = self._keys.pop(key, None) is not None
+        if known:
+            self._save()
         if known and self._onion is not None and self._onion.providers is not None:
             self._onion.providers.stop_providing(key)
         return known
+
+    def _resume(self, client: ProviderClient) -> None:
+        for key in tuple(self._keys):
+            try:
+                client.begin(key)
+            except ValueError as error:
+                del self._keys[key]
+                log.warning("key of before not provided", target=key.hex()[:16], cause=str(error))
+
+    def _save(self) -> None:
+        if self._data is None:
+            return
+        try:
+            self._data.save_state(KEYS, ["0x" + key.hex() for key in self._keys])
+        except StorageError as error:
+            log.warning("provided keys not saved", cause=str(error))
 
     def _waiting(self, key: Key, reason: Waiting) -> None:
         for job in self._jobs.values():
@@ -312,6 +344,15 @@ class DhtJobs:
         if ended is None:
             raise LocalError(f"{MAX_JOBS} jobs are under way: wait until one ends, or dht_cancel one")
         del self._jobs[ended.id]
+
+
+def _keys_in(state: object) -> list[Key]:
+    """Keys of an earlier run; what else a file holds counts as none."""
+    found = []
+    for text in state if isinstance(state, list) else ():
+        with suppress(ValueError):
+            found.append(to_key(bytes.fromhex(str(text).removeprefix("0x"))))
+    return found
 
 
 def why_no_dht(settings: Settings) -> str | None:

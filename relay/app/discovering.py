@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from relay.app.datadir import DataDir
-from relay.app.entry import entry_nodes, onion_entries
+from relay.app.entry import entry_nodes, list_links, onion_entries
 from relay.app.onions import OnionDiscovery
 from relay.app.outward import WaysOut
 from relay.app.record import OwnRecord
@@ -22,6 +22,7 @@ from relay.chain.networks import ChainConfig
 from relay.discovery.driver import CoreDriver, NoAnswer
 from relay.discovery.memory import NodeMemory
 from relay.discovery.nat import External, make_nat
+from relay.discovery.onion_stream import End
 from relay.discovery.rendezvous import Rendezvous
 from relay.discovery.udp import ClearnetDiscovery
 from relay.discovery.v4 import V4Driver
@@ -35,7 +36,6 @@ from relay.primitives.node import Node
 from relay.protocols.dht import ProviderRecord, RendezvousKeys, rendezvous_keys
 from relay.protocols.discv4 import events as v4_events
 from relay.protocols.discv5 import Contact, Event, NodeVerified
-from relay.protocols.dnsdisc.entries import Link
 from relay.settings import Settings
 from relay.transports.sockets import SocketFactory
 
@@ -43,8 +43,9 @@ __all__ = ["Discovery"]
 
 log = structlog.get_logger("relay.app")
 
-SAVE_SECONDS: Final = 30.0
+SAVE_SECONDS: Final = 5.0  # what was learned since is what kill -9 costs; nothing new writes nothing
 SEQS: Final = "dns_lists.json"
+UNWANTED: Final = frozenset({End.MALFORMED, End.UNPROVED, End.SLOW, End.FULL})
 ENOUGH_ONIONS: Final = 16  # nodes in the onion table; with fewer, peers that we dialed lead into the network
 UDP_NETWORKS: Final = (Network.IPV4, Network.IPV6)
 
@@ -274,10 +275,9 @@ class Discovery:
     # -- DNS -------------------------------------------------------------------------------------------
 
     def _begin_dns(self, sockets: SocketFactory, ways: WaysOut, tasks: asyncio.TaskGroup) -> None:
-        urls = self._settings.dns_lists
-        if urls is None:
-            urls = (self._chain.dns_tree,) if self._chain.dns_tree else ()
-        if not urls:
+        links = list_links(self._settings, self._chain)
+        if not links:
+            log.info("no lists in the dns", network=self._chain.name)
             return
         # Imported when asked for: dnspython is 3 MB, which a relay without lists need not hold.
         from relay.discovery.dns.lists import DnsLists  # noqa: PLC0415
@@ -288,7 +288,7 @@ class Discovery:
         resolver = make_resolver(self._settings.mode, sockets, ways.lists, servers, rand=secrets.token_bytes)
         self._closing.append(resolver.close)
         lists = DnsLists(
-            [Link.parse(url) for url in urls],
+            links,
             resolver,
             lambda record, domain: feed.offer(Node.from_record(record), domain),
             hungry=lambda: self._sources.wanted("dns"),
@@ -326,6 +326,18 @@ class Discovery:
         feeds = self._sources.mix.feeds
         return {each.name: FeedCounts(len(each), each.taken, dict(each.refused)) for each in feeds}
 
+    def dropped(self) -> dict[str, dict[str, int]]:
+        """What went wrong below the protocols, by way and reason."""
+        found = {}
+        if self.udp is not None:
+            found["udp"] = dict(self.udp.stats.dropped + self.udp.lost)
+        if self.onion is not None:
+            streams = self.onion.streams.stats
+            ended = {why.value: count for why, count in streams.ended.items() if why in UNWANTED}
+            unsent = {why.value: count for why, count in streams.dropped.items()}
+            found["onion"] = ended | unsent | {"dial_failed": streams.dials_failed}
+        return found
+
     def dht(self) -> dict[str, int]:
         """What the provider DHT keeps and does."""
         layer = None if self.onion is None else self.onion.dht
@@ -354,9 +366,11 @@ def _of_core(driver: CoreDriver, walker: Walker) -> DiscoveryCounts:
         live=sum(entry.live for entry in entries.values()),
         sessions=core.session_count,
         lookups=walker.walks,
-        sent={kind.name.lower(): count for kind, count in core.traffic.sent.items()},
+        sent={kind.name.lower(): count for kind, count in core.traffic.sent.items()}
+        | {"whoareyou": core.traffic.challenges, "handshake": core.traffic.handshakes},
         received={kind.name.lower(): count for kind, count in core.traffic.received.items()},
         refused={reason.value: count for reason, count in driver.refused.items()},
+        failed={failure.value: count for failure, count in driver.failed.items()},
     )
 
 
@@ -364,9 +378,16 @@ def _of_v4(driver: V4Driver, refused: Mapping[tuple[str, str], int]) -> Discover
     return DiscoveryCounts(
         table=len(driver.core.table),
         live=driver.core.table.live_count,
-        sent=dict(driver.core.sent),
+        sent=_kinds_of_v4(driver.core.sent),
+        received=_kinds_of_v4(driver.core.received),
         refused={reason: count for (protocol, reason), count in refused.items() if protocol == "v4"},
     )
+
+
+def _kinds_of_v4(counts: Mapping[str, int]) -> dict[str, int]:
+    """Packets by kind, as discv5 spells kinds; what was refused is counted among them, and told elsewhere."""
+    reasons = {each.value for each in v4_events.Refusal}
+    return {kind.lower(): count for kind, count in counts.items() if kind not in reasons}
 
 
 def _seqs(state: object) -> dict[str, int]:

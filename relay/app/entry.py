@@ -9,15 +9,24 @@ from relay.discovery.bootnodes import Bootnode
 from relay.primitives import enode
 from relay.primitives.enode import Enode
 from relay.primitives.node import Node
+from relay.protocols.dnsdisc.entries import Link
 from relay.settings import Settings
 
-__all__ = ["entry_nodes", "is_near", "onion_entries"]
+__all__ = ["entry_nodes", "is_near", "list_links", "onion_entries"]
 
 
 def entry_nodes(settings: Settings, chain: ChainConfig) -> tuple[Bootnode, ...]:
     """The user's bootnodes, or the network's own."""
     texts = settings.bootnodes
     return tuple(map(_bootnode, (*chain.bootnodes_v4, *chain.bootnodes_v5) if texts is None else texts))
+
+
+def list_links(settings: Settings, chain: ChainConfig) -> tuple[Link, ...]:
+    """The user's lists in the DNS, or the network's own."""
+    urls = settings.dns_lists
+    if urls is None:
+        urls = (chain.dns_tree,) if chain.dns_tree else ()
+    return tuple(map(Link.parse, urls))
 
 
 def onion_entries(entry: tuple[Bootnode, ...]) -> tuple[Node, ...]:

@@ -19,11 +19,12 @@ from relay.transports.socks_dialer import Isolation, Purpose, SocksDialer
 
 
 def socket_rules(settings: Settings, launched: LaunchedTor | None) -> SocketRules:
-    """What this process may connect to: anything, or nothing but Tor's own ports."""
+    """What this process may connect to: anything, or nothing but Tor's own ports and nodes' unix sockets."""
+    nodes = tuple(url.socket for url in settings.rpc_upstream if url.socket is not None)
     if launched is not None:
-        return SocketRules.of_mode(settings.mode, launched.socks, launched.control)
+        return SocketRules.of_mode(settings.mode, launched.socks, launched.control, *nodes)
     proxy = () if settings.tor_proxy is None else (settings.tor_proxy, *control_addresses(settings))
-    return SocketRules.of_mode(settings.mode, *proxy)
+    return SocketRules.of_mode(settings.mode, *proxy, *nodes)
 
 
 def proxy_address(settings: Settings, launched: LaunchedTor | None) -> Address | None:
@@ -40,24 +41,27 @@ class WaysOut:
         socks: dials through Tor; None without Tor.
         onion_pacer: shared by all dials of onions: what Tor's guards count is circuits, whatever for.
         lists: dials through Tor's exits, for the resolvers of node lists only; None without Tor.
+        rpc: dials through Tor's exits, for JSON-RPC's upstreams only; None without Tor.
     """
 
     nodes: NodeDialer
     socks: SocksDialer | None
     onion_pacer: DialPacer
     lists: SocksDialer | None
+    rpc: SocksDialer | None = None
 
 
 def ways_out(
     mode: Mode, sockets: SocketFactory, proxy: Address | None, own_onions: Callable[[], Collection[str]]
 ) -> WaysOut:
     """Give a mode the dialers that it may use, and no other: only-onion has no direct one to fall back to."""
-    socks = lists = None
+    socks = lists = rpc = None
     if proxy is not None:
         isolation = Isolation(secrets.token_bytes)
         exits = mode is Mode.CLEARNET_TOR
         socks = SocksDialer(sockets, proxy, isolation, exits=exits, own_onions=own_onions)
         lists = SocksDialer(sockets, proxy, isolation, purpose=Purpose.DNS, exits=True, own_onions=own_onions)
+        rpc = lists.for_purpose(Purpose.RPC)
     onion_pacer = _pacer(ONION_PACE)
     nodes = NodeDialer(
         mode,
@@ -65,7 +69,7 @@ def ways_out(
         resolver=None if mode.hides_ip else sockets,
         pacers={Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: _pacer(EXIT_PACE)},
     )
-    return WaysOut(nodes, socks, onion_pacer, lists)
+    return WaysOut(nodes, socks, onion_pacer, lists, rpc)
 
 
 def make_dialer(

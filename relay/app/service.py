@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, contextmanager
 import structlog
 
 from relay import __version__
+from relay.app.outward import WaysOut
+from relay.app.rpc_service import RpcService
 from relay.app.views import NodeAdapter
 from relay.observe.loop_stall import LoopStallMonitor
 from relay.observe.metrics import Metrics
@@ -17,19 +19,13 @@ from relay.observe.pages import Pages, Readiness
 from relay.observe.snapshot import MetricsSource
 from relay.primitives.address import Address, TcpAddress, UnixAddress
 from relay.primitives.errors import LocalError
-from relay.rpc.dispatcher import Dispatcher
 from relay.rpc.httpd import HttpServer
-from relay.rpc.ipc import IpcServer
-from relay.rpc.methods import all_methods, dht_methods, select
-from relay.rpc.over_http import JsonRpcOverHttp, RpcHttpOptions
-from relay.rpc.subscriptions import PENDING, PendingFeed
+from relay.rpc.subscriptions import PendingFeed
 from relay.rpc.views import DhtView
 from relay.settings import Settings
 from relay.transports.sockets import SocketFactory, StreamSocket
 
 log = structlog.get_logger("relay.app")
-
-IPC_MODULES = ("admin", "dht", "eth", "net", "txpool", "web3")
 
 
 class Service:
@@ -64,34 +60,14 @@ class Service:
         await server.start(self._listen("--metrics.port", address))
         self._open.push_async_callback(server.close)
 
-    async def start_rpc(self, node: NodeAdapter, pending: PendingFeed, dht: DhtView) -> None:
-        """Serve JSON-RPC on the unix socket, and over HTTP where it was asked for.
-
-        Args:
-            node: answers.
-            pending: what eth_subscribe tells of, on the unix socket.
-            dht: answers dht_*, on the unix socket too unless --http.api says otherwise.
-
-        Raises:
-            LocalError: socket or port is taken, or a module that does not exist.
-        """
-        methods = (*all_methods(node, node, node), *dht_methods(dht))
-        clock = asyncio.get_running_loop().time
-        dispatcher = Dispatcher(select(methods, IPC_MODULES), clock=clock)
-        ipc = IpcServer(dispatcher, self._tasks, feeds={PENDING: pending})
-        path = UnixAddress(str(self._settings.ipc_path.absolute()))
-        await ipc.start(self._listen("--ipcpath", path))
-        self._open.push_async_callback(ipc.close)
-        if not self._settings.http:
-            return
-        modules = self._settings.http_api
-        over_http = JsonRpcOverHttp(
-            Dispatcher(select(methods, modules), clock=clock), options=RpcHttpOptions(modules=modules)
-        )
-        server = HttpServer(over_http.answer)
-        address = TcpAddress(self._settings.http_addr, self._settings.http_port)
-        await server.start(self._listen("--http.port", address))
-        self._open.push_async_callback(server.close)
+    async def start_rpc(
+        self, node: NodeAdapter, pending: PendingFeed, dht: DhtView, ways: WaysOut
+    ) -> RpcService:
+        """Serve JSON-RPC; see `RpcService.start`. ways: out of this host, to upstreams."""
+        rpc = RpcService(self._settings, self._sockets, ways, self._tasks, self._listen)
+        self._open.push_async_callback(rpc.close)
+        await rpc.start(node, pending, dht)
+        return rpc
 
     def _listen(self, flag: str, address: Address) -> StreamSocket:
         with naming(flag):

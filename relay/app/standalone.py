@@ -10,14 +10,14 @@ import asyncio
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from relay import __version__
-from relay.app.entry import entry_nodes, is_near, onion_entries
+from relay.app.entry import entry_nodes, is_near, list_links, onion_entries
 from relay.app.networks import load_network, preset_names
 from relay.app.occasion import passing_tasks
 from relay.app.onions import OnionDiscovery
@@ -26,11 +26,13 @@ from relay.app.torside import BOOTSTRAPPED, make_launched
 from relay.chain.forknames import ForkNames
 from relay.chain.networks import ChainConfig
 from relay.discovery.bootnodes import Bootnode
+from relay.discovery.crawl_lists import LIST_CRAWL, ListSource, MakeLists, Others
 from relay.discovery.crawl_sources import CoreSource, V4Source
 from relay.discovery.crawled import Client, CrawledNode
 from relay.discovery.crawler import CLEARNET_CRAWL, ONION_CRAWL, V4_CRAWL, CrawlOptions, Source
 from relay.discovery.driver import CoreDriver
 from relay.discovery.hello import HelloOptions, ask_hello
+from relay.discovery.mix import dialable_in
 from relay.discovery.udp import ClearnetDiscovery
 from relay.primitives.enode import Enode
 from relay.primitives.enr import NodeRecord, build_record
@@ -39,6 +41,8 @@ from relay.primitives.keys import NodeKey
 from relay.primitives.node import Node
 from relay.protocols.devp2p.messages import P2P_VERSION, Hello
 from relay.protocols.discv5 import Contact
+from relay.protocols.dnsdisc.entries import Link
+from relay.protocols.dnsdisc.sync import SyncOptions
 from relay.protocols.eth.versions import BY_VERSION
 from relay.settings import Settings
 from relay.tor.control import TorControl
@@ -52,7 +56,9 @@ __all__ = ["StandaloneNode", "known_forks", "standalone_discovery"]
 
 UDP: Final = frozenset({"v4", "v5"})
 ONION_NETWORK: Final = frozenset({"onion"})
-CRAWLABLE: Final = UDP | ONION_NETWORK
+LISTS: Final = frozenset({"dns"})
+CRAWLABLE: Final = UDP | ONION_NETWORK | LISTS
+LIST_RATE: Final = SyncOptions(rate=10.0, burst=10)  # questions a second: a person waits
 CLIENT: Final = f"pyrelay/v{__version__}"  # as the daemon's: one constant in every mode
 LOOK: Final = 0.5  # seconds between two looks how far Tor is
 TOR_HELLOS: Final = 6  # at a time: the dialer's own pace is what counts
@@ -69,6 +75,8 @@ class StandaloneNode:
         entry: nodes to enter by.
         udp: discv5 and discv4 on one port; None where the mode has no UDP, or neither was asked for.
         onion: discv5 over onion streams; None without Tor, or where it was not asked for.
+        lists: makes what reads the lists in the DNS; None where there are none, or they were not asked for.
+        tasks: where all of it lives.
         dialer: reaches peers as the mode allows.
         allow_private: addresses of private networks may be dialed, since the user's own nodes are there.
     """
@@ -79,12 +87,14 @@ class StandaloneNode:
     entry: tuple[Bootnode, ...]
     dialer: NodeDialer
     allow_private: bool
+    tasks: asyncio.TaskGroup
     udp: ClearnetDiscovery | None = None
     onion: OnionDiscovery | None = None
+    lists: MakeLists | None = None
 
     def crawl_sources(self) -> list[tuple[Source, CrawlOptions]]:
         """Return what can be crawled, and how fast it may be."""
-        found: list[tuple[Source, CrawlOptions]] = []
+        found: list[tuple[CoreSource | V4Source, CrawlOptions]] = []
         rand = secrets.token_bytes
         if self.udp is not None and self.udp.v5 is not None:
             v5 = CoreSource("v5", self.udp.v5, self._contacts(self.udp.v5), rand=rand)
@@ -95,7 +105,18 @@ class StandaloneNode:
             driver = self.onion.driver
             onion = CoreSource("onion", driver, self._contacts(driver), rand=rand, budgeted=True)
             found.append((onion, ONION_CRAWL))
-        return found
+        if self.lists is None:
+            return [*found]
+        source = ListSource(self.lists, self._others([each for each, _ in found]), tasks=self.tasks)
+        return [*found, (source, LIST_CRAWL)]
+
+    def _others(self, sources: Sequence[CoreSource | V4Source]) -> Others:
+        refusal = dialable_in(self.mode, allow_private=self.allow_private)
+        return Others(
+            hand_on=lambda record: True in [source.offer(record) for source in sources],  # each is told
+            dialable=lambda record: refusal(Node.from_record(record)) is None,
+            ask=self.ask_hello,
+        )
 
     def _contacts(self, driver: CoreDriver) -> list[Contact]:
         contacts = [driver.core.contact(each) for each in self.entry if isinstance(each, Node)]
@@ -158,15 +179,18 @@ class _Maker:
         self._launched: LaunchedTor | None = make_launched(settings, lambda: self._sockets)
         self._sockets = SocketFactory(socket_rules(settings, self._launched))
         self._node: StandaloneNode | None = None
+        self._closing: list[Callable[[], None]] = []
 
     async def start(self, tasks: asyncio.TaskGroup) -> StandaloneNode:
-        settings, names = self._settings, self._settings.sources & CRAWLABLE
+        settings = self._settings
+        chain = load_network(settings.network)
+        links = list_links(settings, chain)
+        names = settings.sources & (CRAWLABLE if links else CRAWLABLE - LISTS)
         if not names:
             raise UsageError(
                 f"--discovery {','.join(sorted(settings.sources)) or 'off'} leaves nothing to look with:"
-                " one of v4, v5, onion is needed"
+                " one of v4, v5, onion is needed, or dns and a list"
             )
-        chain = load_network(settings.network)
         entry = _entry(settings, chain, names)
         ways = ways_out(settings.mode, self._sockets, proxy_address(settings, self._launched), tuple)
         self._node = node = StandaloneNode(
@@ -176,6 +200,7 @@ class _Maker:
             entry=entry,
             dialer=ways.nodes,
             allow_private=is_near(settings),
+            tasks=tasks,
         )
         if self._launched is not None:
             await self._start_tor(self._launched, tasks)
@@ -183,6 +208,8 @@ class _Maker:
             node.udp = await self._start_udp(node, names)
         if "onion" in names and ways.socks is not None:
             node.onion = self._start_onion(node, ways, tasks)
+        if names & LISTS:
+            node.lists = self._lists(links, ways)
         return node
 
     def stop(self) -> None:
@@ -192,6 +219,22 @@ class _Maker:
             node.udp.stop()
         if node is not None and node.onion is not None:
             node.onion.stop()
+        for close in self._closing:
+            close()
+
+    def _lists(self, links: Sequence[Link], ways: WaysOut) -> MakeLists:
+        # Imported when asked for: dnspython is 3 MB.
+        from relay.discovery.dns.lists import DnsLists  # noqa: PLC0415
+        from relay.discovery.dns.resolvers import make_resolver  # noqa: PLC0415
+
+        settings, rand = self._settings, secrets.token_bytes
+        servers = settings.dns_resolver or ()
+        resolver = make_resolver(settings.mode, self._sockets, ways.lists, servers, rand=rand)
+        self._closing.append(resolver.close)
+        clock = asyncio.get_running_loop()
+        return lambda take: DnsLists(
+            links, resolver, take, hungry=lambda: True, clock=clock, rand=rand, options=LIST_RATE
+        )
 
     async def _start_tor(self, launched: LaunchedTor, tasks: asyncio.TaskGroup) -> None:
         await launched.prepare()
@@ -238,11 +281,11 @@ def _entry(settings: Settings, chain: ChainConfig, names: frozenset[str]) -> tup
     """Take the nodes that the chosen networks can reach.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, and no list; or none of those that the user gave.
     """
     found = tuple(node for node in entry_nodes(settings, chain) if _networks(node) & names)
-    if not found:
-        which = " or ".join(sorted(names))
+    if not found and (settings.bootnodes or not names & LISTS):
+        which = " or ".join(sorted(names - LISTS)) or "dns"
         raise UsageError(
             f"nobody to begin with: no bootnode of {chain.name} can be reached by {which};"
             " give --bootnodes ENODE_OR_ENR"

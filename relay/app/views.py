@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from relay.app.discovering import Discovery
 from relay.app.nodes import NodeFiles
@@ -11,6 +11,7 @@ from relay.app.observer import PeerCounts
 from relay.app.record import OwnRecord
 from relay.app.startup import Startup
 from relay.chain.networks import ChainConfig
+from relay.chain.transactions import Transaction
 from relay.observe.snapshot import MetricsSnapshot, PeerKind, TorView
 from relay.peering.info import PeerInfo, peer_info
 from relay.peering.peers import PeerSet
@@ -20,6 +21,8 @@ from relay.primitives.enode import Enode
 from relay.primitives.keys import node_id
 from relay.primitives.node import Node
 from relay.relaying.handler import EthRelay
+from relay.relaying.own import OwnTransactions
+from relay.rpc.transaction_json import transaction_json
 from relay.rpc.views import NodeInfo, PoolStatus
 from relay.tor.status import StatusBoard
 
@@ -30,6 +33,8 @@ class Relay:
     Attributes:
         listeners: where peers come in, by label.
         onion: our onion address while it is published.
+        rpc_counts: what clients of JSON-RPC were refused, by event.
+        upstream_counts: what its upstreams have done, by event.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class Relay:
         self.record, self.board, self.discovery = record, board, discovery
         self.listeners: dict[str, Address] = {}
         self.onion: tuple[str, int] | None = None
+        self.rpc_counts: Mapping[str, int] = {}
+        self.upstream_counts: Mapping[str, int] = {}
 
 
 class NodeAdapter:
-    """`relay.rpc.views.NodeView`, `TxSubmitter` and `PoolView` of a running relay."""
+    """`relay.rpc.views.NodeView`, `HeadView`, `TxSubmitter` and `PoolTable` of a running relay."""
 
     def __init__(self, relay: Relay, client: str, datadir: str) -> None:
         self._relay = relay
@@ -152,6 +159,33 @@ class NodeAdapter:
         """Count the pool."""
         return PoolStatus(len(self._relay.eth.pool))
 
+    def transaction(self, tx_hash: bytes) -> Transaction | None:
+        """Return a transaction that is held."""
+        return self._relay.eth.transaction(tx_hash)
+
+    def show_pending(self, tx_hash: bytes) -> object:
+        """Return a transaction that is held as JSON-RPC shows it."""
+        tx = self.transaction(tx_hash)
+        return None if tx is None else transaction_json(tx)
+
+    def signers(self) -> list[bytes]:
+        """Return the public keys of all senders in the pool."""
+        return self._relay.eth.pool.signers()
+
+    def sent_by(self, signer: bytes) -> tuple[bytes, list[Transaction]]:
+        """Return address and transactions of a sender in order of nonce."""
+        return self._relay.eth.sent_by(signer)
+
+    @property
+    def own(self) -> OwnTransactions:
+        """Transactions of our own users."""
+        return self._relay.eth.own
+
+    @property
+    def latest_block(self) -> int:
+        """Number of the latest block that our peers agree on."""
+        return self._relay.eth.ranges.current.latest
+
 
 class MetricsAdapter:
     """`relay.observe.snapshot.MetricsSource` of a running relay."""
@@ -178,10 +212,15 @@ class MetricsAdapter:
             transactions=relay.eth.counters,
             pool_transactions=len(relay.eth.pool),
             pool_bytes=relay.eth.pool.bytes,
+            head=relay.eth.ranges.current.latest,
+            earliest=relay.eth.ranges.current.earliest,
             startup=dict(self._startup.seconds),
             discovery=relay.discovery.counts(),
             feeds=relay.discovery.feeds(),
+            dropped=relay.discovery.dropped(),
             dht=relay.discovery.dht(),
+            rpc=relay.rpc_counts,
+            upstreams=relay.upstream_counts,
         )
 
 

@@ -11,9 +11,9 @@ from itertools import groupby
 from typing import Final, TypeAlias
 
 from relay.primitives.hashing import keccak256
-from relay.primitives.rlp import encode, encode_int, list_header
+from relay.primitives.rlp import encode, list_header
 
-__all__ = ["EMPTY_ROOT", "ordered_root", "trie_root"]
+__all__ = ["EMPTY_ROOT", "trie_root"]
 
 EMPTY_ROOT: Final = keccak256(b"\x80")
 
@@ -24,11 +24,6 @@ def trie_root(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Return the 32-byte root of a trie of key and value; an empty value is an absent one."""
     entries = sorted((key.hex(), value) for key, value in dict(pairs).items() if value)
     return keccak256(_node(entries, 0)) if entries else EMPTY_ROOT
-
-
-def ordered_root(values: Sequence[bytes]) -> bytes:
-    """Return the root of a list of values keyed by position: transactions, receipts, withdrawals."""
-    return trie_root((encode_int(i), value) for i, value in enumerate(values))
 
 
 def _node(entries: _Entries, depth: int) -> bytes:

@@ -320,11 +320,12 @@ def _check_sidecar(sidecar: Sidecar) -> None:
     wrong = "Wrong sidecar format:"
     if sidecar.version != _SIDECAR_VERSION:
         got = sidecar.version
-        raise _invalid(f"{wrong} unexpected sidecar version, want: {_SIDECAR_VERSION}, got: {got}", "blobs")
+        raise _invalid(f"{wrong} unexpected sidecar version, want: {_SIDECAR_VERSION}, got: {got}", "sidecar")
     count = len(sidecar.commitments)
     expected = count * _CELL_PROOFS_PER_BLOB
     if sidecar.proofs != expected:
-        raise _invalid(f"{wrong} invalid number of {sidecar.proofs} blob proofs expected {expected}", "blobs")
+        text = f"{wrong} invalid number of {sidecar.proofs} blob proofs expected {expected}"
+        raise _invalid(text, "sidecar")
     # None at all is the form of eth/72 (EIP-8070), whose cells are fetched by themselves.
     if sidecar.blobs and sidecar.blobs != count:
         raise _invalid(f"invalid number of {sidecar.blobs} blobs compared to {count} commitments", "blobs")

@@ -21,6 +21,7 @@ commands:
                            read, check or make a list of nodes in the DNS
   pyrelay dht provide|find KEY
                            tell onion nodes that you have something; ask who has
+  pyrelay send RAWTX|-     give signed transactions to the daemon; see them travel
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 
@@ -43,7 +44,8 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str] | None = N
 def given_options(arguments: argparse.Namespace) -> dict[str, str]:
     """The flags that were given, by the option's name, as text."""
     values = vars(arguments)
-    return {option.name: values[option.name] for option in OPTIONS if values.get(option.name) is not None}
+    given = {option.name: values[option.name] for option in OPTIONS if values.get(option.name) is not None}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _add(heading: argparse._ArgumentGroup, option: Option) -> None:
@@ -55,7 +57,10 @@ def _add(heading: argparse._ArgumentGroup, option: Option) -> None:
             f"--{option.name}", dest=option.name, nargs="?", const="true", metavar="true|false", help=text
         )
     else:
-        heading.add_argument(f"--{option.name}", dest=option.name, metavar=option.metavar, help=text)
+        action = "append" if option.repeats else "store"
+        heading.add_argument(
+            f"--{option.name}", dest=option.name, action=action, metavar=option.metavar, help=text
+        )
 
 
 def command_parser(name: str, text: str) -> argparse.ArgumentParser:

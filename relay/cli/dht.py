@@ -39,10 +39,10 @@ _ANY_KEY: Final = NodeKey(bytes(31) + b"\x01").public_key
 
 PROVIDE_TEXT: Final = """\
 Tell the provider DHT that this relay has something, under each KEY, and again
-every hour. The daemon does it if one is running, until it ends or you say
-dht provide --stop. Without one this command is a node with an onion service
-until Ctrl-C: the relay of --datadir if there is such a folder, else with keys
-for this time only. What others keep expires within a day."""
+every hour. The daemon does it if one is running, after a restart as well, until
+you say dht provide --stop. Without one this command is a node with an onion
+service until Ctrl-C: the relay of --datadir if there is such a folder, else
+with keys for this time only. What others keep expires within a day."""
 FIND_TEXT: Final = """\
 Ask the provider DHT who has something. The daemon asks if one is running;
 without one this command does, as a node without onion service whose key is
@@ -288,7 +288,7 @@ async def _provide(
         _say(f"key 0x{key.hex()}" + ("" if _is_raw(text) else f" = {_named(text)}"))
     async with _stopping(arguments.timeout) as stop:
         if node is None:
-            _say(f"the daemon at {settings.ipc_path} provides it until it ends, or: dht provide --stop")
+            _say(f"the daemon at {settings.ipc_path} provides it, until: dht provide --stop")
             await _without_group(DaemonWay(settings), wanted, peers, tell)
         else:
             tell.on_complete = stop.no_limit
@@ -377,7 +377,7 @@ def _named(text: str) -> str:
 
 
 def _is_raw(text: str) -> bool:
-    return text[:2] in ("0x", "0X") and len(text) == 66
+    return text.lower() == "0x" + parse_key(text).hex()
 
 
 def _count(number: int, noun: str) -> str:

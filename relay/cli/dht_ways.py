@@ -20,12 +20,14 @@ from relay.primitives.errors import DecodeError, LocalError, UsageError
 from relay.primitives.node import Node
 from relay.protocols.dht import Key, Waiting
 from relay.rpc.client import CallFailed, call
+from relay.rpc.errors import INVALID_PARAMS
 from relay.settings import Settings
 
 __all__ = ["DaemonWay", "Ended", "NodeWay", "Tell", "daemon_answers"]
 
 LOOK: Final = 0.25  # seconds between two looks at a job
 AGAIN: Final = 5.0  # seconds from a search that nobody answered to the next
+ENTERING: Final = 15.0  # seconds from the answer of a node to its place in our table
 
 Say = Callable[[str], None]
 Found = Callable[[dict[str, Any]], None]
@@ -144,7 +146,12 @@ class DaemonWay:
             raise
 
     async def _call(self, method: str, *params: object) -> Any:  # noqa: ANN401 - the method's own shape
-        return await call(self._path, method, params)
+        try:
+            return await call(self._path, method, params)
+        except CallFailed as error:
+            if error.code == INVALID_PARAMS:  # only the daemon can tell: whom it knows by a mere node id
+                raise UsageError(f"--{error}") from None
+            raise
 
 
 class NodeWay:
@@ -186,20 +193,27 @@ class NodeWay:
 
     async def _search(self, onion: OnionDiscovery, key: Key, found: Found, say: Say) -> Ended:
         """Search until somebody answered: a first dial over Tor may fail, and the next one not."""
-        client = _client(onion)
+        client, entry = _client(onion), self._entry
         count, said = 0, False
         while True:
             answers = onion.talk_answers
-            async with client.find(key, onion.chosen(self._entry)) as finding:
+            async with client.find(key, onion.chosen(entry)) as finding:
                 async for each in finding.with_hops():
                     count += 1
                     found(describe_provider(each.record, each.hops))
-            if count or onion.talk_answers > answers:
-                return Ended(0 if finding.done is None else finding.done.asked)
-            if not said:
-                said = True
-                say("no peer answers yet; trying again")
-            await asyncio.sleep(AGAIN)
+            asked = 0 if finding.done is None else finding.done.asked
+            answered = onion.talk_answers > answers
+            if answered and not count and 0 < asked <= len(entry) and await _entered(onion):
+                # Whom the user named may be nearest to the key, and too new there to keep what is provided:
+                # from our table the search asks its neighbours as well.
+                entry = ()
+            elif count or answered:
+                return Ended(asked)
+            else:
+                if not said:
+                    said = True
+                    say("no peer answers yet; trying again")
+                await asyncio.sleep(AGAIN)
 
     async def provide(self, keys: Iterable[tuple[str, Key]], tell: Tell, begun: Say, say: Say) -> None:
         """Provide until cancelled, by a node with an onion service of its own.
@@ -219,6 +233,15 @@ class NodeWay:
                 for _, key in keys:
                     tasks.create_task(_provide(client, key))
                 await asyncio.Event().wait()
+
+
+async def _entered(onion: OnionDiscovery) -> bool:
+    """Wait a while for somebody in the table; returns whether there is."""
+    for _ in range(round(ENTERING / LOOK)):
+        if len(onion.driver.core.table):
+            return True
+        await asyncio.sleep(LOOK)
+    return False
 
 
 async def _provide(client: ProviderClient, key: Key) -> None:

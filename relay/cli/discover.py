@@ -27,8 +27,8 @@ from relay.transports.policy import Mode
 
 OPTIONS: Final = (
     "datadir", "config", "network", "listen-address", "tor-proxy", "tor-proxy-remote-ok", "prefer-tor",
-    "only-onion", "clearnet", "tor-launch", "discovery", "bootnodes", "log-format", "verbosity",
-    "log-addresses",
+    "only-onion", "clearnet", "tor-launch", "discovery", "bootnodes", "dns-lists", "dns-resolver",
+    "log-format", "verbosity", "log-addresses",
 )  # fmt: skip
 TIMEOUT: Final = 300.0  # seconds
 WARNINGS: Final = 2  # the screen is for the table: logs below a warning must be asked for
@@ -96,7 +96,17 @@ class _Discover:
         self._ended = False
 
     async def run(self) -> int:
-        """Crawl until all are visited, time is over, or somebody presses Ctrl-C; then tell what was found."""
+        """Crawl until all are visited, time is over, or somebody presses Ctrl-C; then tell what was found.
+
+        Raises:
+            BrokenPipeError: nobody reads any more what it tells.
+        """
+        try:
+            return await self._run()
+        except* BrokenPipeError:
+            raise BrokenPipeError from None
+
+    async def _run(self) -> int:
         loop, arguments = asyncio.get_running_loop(), self._arguments
         silent = arguments.json or arguments.json_lines
         with suppress(TimeoutError), screen(self._names, self._view, silent=silent) as shown:

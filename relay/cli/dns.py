@@ -19,6 +19,7 @@ from relay.cli.dns_files import (
     NODES,
     Folder,
     SignedList,
+    is_folder,
     read_records,
     read_signed,
     write_folder,
@@ -259,7 +260,7 @@ def _target(arguments: argparse.Namespace) -> Path | None:
     """The folder to write: the one that was named, or the one that the nodes are in."""
     if arguments.out is not None:
         return Path(arguments.out)
-    folders = [Path(word) for word in arguments.nodes if Path(word).is_dir()]
+    folders = [Path(word) for word in arguments.nodes if is_folder(word)]
     if len(folders) > 1:
         raise UsageError("several folders: tell by --out which one to write")
     return folders[0] if folders else None

@@ -22,6 +22,7 @@ from relay.protocols.dnsdisc.tree import Tree, make_tree, read_tree
 __all__ = [
     "Folder",
     "SignedList",
+    "is_folder",
     "read_records",
     "read_signed",
     "write_folder",
@@ -86,6 +87,14 @@ class SignedList:
     tree: Tree
 
 
+def is_folder(word: str | Path) -> bool:
+    """Tell whether there is a folder of that name; a record is a longer word than the system takes."""
+    try:
+        return Path(word).is_dir()
+    except OSError:
+        return False
+
+
 def read_records(words: Iterable[str]) -> tuple[NodeRecord, ...]:
     """Read records: each word is a record itself, a folder, or a file: JSON, or a record a line.
 
@@ -114,7 +123,7 @@ def read_signed(path: Path, url: Link | None) -> SignedList:
         LocalError: says what is wrong.
     """
     try:
-        return _from_folder(path, url) if path.is_dir() else _from_texts(_texts_in(path), url)
+        return _from_folder(path, url) if is_folder(path) else _from_texts(_texts_in(path), url)
     except DecodeError as error:
         raise LocalError(f"{path}: {error}") from None
 
@@ -168,7 +177,7 @@ def _records_of(word: str) -> list[NodeRecord]:
         except DecodeError as error:
             raise UsageError(f"not a node record: {error}") from None
     path = Path(word)
-    file = path / NODES if path.is_dir() else path
+    file = path / NODES if is_folder(path) else path
     text = _read(file).lstrip()
     try:
         if text[:1] not in ("{", "["):

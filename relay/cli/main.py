@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "discover": "relay.cli.discover",
     "dns": "relay.cli.dns",
     "dht": "relay.cli.dht",
+    "send": "relay.cli.send",
     "version": "relay.cli.version",
 }
 

@@ -8,12 +8,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from relay.discovery.bootnodes import v4_contact
 from relay.discovery.crawled import Found
 from relay.discovery.crawler import Tell
 from relay.discovery.driver import CoreDriver, NoAnswer
 from relay.discovery.v4 import V4Driver
 from relay.primitives.endpoint import Endpoint
+from relay.primitives.enr import NodeRecord
 from relay.primitives.keys import NodeId
+from relay.primitives.node import Node
 from relay.protocols.discv4.contact import Contact as V4Contact
 from relay.protocols.discv4.events import Event as V4Event
 from relay.protocols.discv4.events import Proved, RecordReceived
@@ -24,6 +27,7 @@ from relay.protocols.discv5 import (
     NodeSeen,
     NodeVerified,
     SessionEstablished,
+    UdpNetwork,
 )
 
 __all__ = ["CoreSource", "V4Source"]
@@ -73,6 +77,12 @@ class CoreSource:
         self._driver.listen(self._event)
         for contact in self._entry:
             self._heard(contact)
+
+    def offer(self, record: NodeRecord) -> bool:
+        """Tell of a node known from elsewhere; returns whether it can be called here."""
+        contact = self._driver.core.contact(record)
+        self._heard(contact)
+        return isinstance(contact.address, Endpoint)
 
     async def visit(self, node_id: NodeId) -> None:
         """Ask a node for its neighbours, distance by distance; raises NoAnswer."""
@@ -128,6 +138,7 @@ class V4Source:
 
     def __init__(self, driver: V4Driver, entry: Iterable[V4Contact] = (), *, abreast: int = 4) -> None:
         self._driver, self._abreast = driver, abreast
+        self._network = UdpNetwork()
         self._entry = tuple(entry)
         self._contacts: dict[NodeId, V4Contact] = {}
         self._tell: Tell = lambda found: False
@@ -143,6 +154,14 @@ class V4Source:
         self._driver.listen(self._event)
         for contact in self._entry:
             self._heard(contact)
+
+    def offer(self, record: NodeRecord) -> bool:
+        """Tell of a node known from elsewhere; returns whether it can be called here."""
+        endpoint = self._network.address_of(record)
+        if not isinstance(endpoint, Endpoint):
+            return False
+        self._heard(v4_contact(Node.from_record(record), endpoint))
+        return True
 
     async def visit(self, node_id: NodeId) -> None:
         """Ask a node for its record, or at least for a sign of life; raises NoAnswer."""

@@ -29,6 +29,7 @@ class Found:
         record: its signed word, where there is one.
         endpoint: where that source calls it; IP with UDP port, or onion with the port of its streams.
         tcp: port of RLPx at that host where no record tells; 0 for none.
+        client: its Hello, where that is how it was called.
     """
 
     public_key: PublicKey
@@ -36,6 +37,7 @@ class Found:
     record: NodeRecord | None
     endpoint: Endpoint | None
     tcp: int = 0
+    client: Client | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class CrawledNode:
         record: the newest that was heard.
         plain: where it is called, as long as there is no record.
         tcp: port of RLPx there.
-        answered: sources that it answered: v4, v5, onion.
+        answered: sources that it answered: v4, v5, onion; dns: it was dialed.
         score: as in geth's node sets: one up with each answer, halved by each silence.
         first_response, last_response, last_check: of visits.
         client: its Hello, if it was asked for and given.
@@ -98,6 +100,8 @@ class CrawledNode:
             self.is_consensus = "eth2" in record.pairs
         if self.plain is None and found.endpoint is not None:
             self.plain, self.tcp = found.endpoint, found.tcp
+        if found.client is not None:
+            self.client = found.client
         if not self.addresses and self.plain is not None:
             self.addresses = {self.plain.network: self.plain.host}
 

@@ -90,6 +90,7 @@ class CoreDriver:
     Attributes:
         core: for reading, and for what needs no answer.
         refused: packets that were not taken, by reason.
+        failed: requests that came to nothing, by reason.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class CoreDriver:
     ) -> None:
         self.core = core
         self.refused: Counter[Reason] = Counter()
+        self.failed: Counter[Failure] = Counter()
         self._send = send
         self._clock = clock
         self._layers = tuple(layers)
@@ -223,6 +225,7 @@ class CoreDriver:
             case LookupDone(request):
                 self._complete(request, event)
             case RequestFailed(request, _, failure):
+                self.failed[failure] += 1
                 future = self._waiting.get(request)
                 if future is not None and not future.done():
                     future.set_exception(NoAnswer(failure))

@@ -186,7 +186,9 @@ class HelloScan:
                 tasks.create_task(self._work())
 
     def _take(self, node: CrawledNode) -> None:
-        if node.is_consensus:
+        if node.client is not None:
+            self.on_asked(node)
+        elif node.is_consensus:
             node.hello = "a consensus client: it runs no devp2p"
             self.on_asked(node)
         else:

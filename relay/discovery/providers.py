@@ -146,6 +146,15 @@ class ProviderClient:
         """Have a callback told each time that a key was written, first and again."""
         self._on_provided = callback
 
+    def begin(self, key: Key) -> None:
+        """Provide a key from now on, until `stop_providing`; `on_provided` is told how it goes.
+
+        Raises:
+            ValueError: too many keys are provided.
+        """
+        self._dht.provide(key, self._clock.time())
+        self._driver.flush()
+
     async def provide(self, key: Key) -> Provided:
         """Provide a key from now on, until `stop_providing`; returns when it was written once.
 
@@ -207,11 +216,11 @@ class ProviderClient:
                 self._tell(handle, event)
                 self._findings.pop(handle, None)
             case ProvideWaiting(handle, key, reason):
-                _log.info("cannot provide yet", key=key.hex()[:16], reason=reason.value)
+                _log.info("cannot provide yet", target=key.hex()[:16], reason=reason.value)
                 self._on_waiting(key, reason)
             case ProvideDone(handle, key, stored, asked, refused):
                 self.counts["provided"] += 1
-                _log.debug("key provided", key=key.hex()[:16], stored=stored, asked=asked)
+                _log.debug("key provided", target=key.hex()[:16], stored=stored, asked=asked)
                 provided = Provided(key, stored, asked, refused)
                 for future in self._providing.get(handle, ()):
                     if not future.done():

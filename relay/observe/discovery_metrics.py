@@ -33,6 +33,9 @@ def discovery_metrics(now: MetricsSnapshot) -> Iterator[Metric]:
     yield _counter("packets", packets, ("protocol", "direction", "kind"), _packets(found))
     refused = "packets of discovery that were not taken"
     yield _counter("refused", refused, ("protocol", "reason"), _refused(found))
+    yield _counter("failed", "requests without an answer", ("protocol", "reason"), _failed(found))
+    dropped = "packets not looked into or not sent, streams not wanted"
+    yield _counter("dropped", dropped, ("way", "reason"), _dropped(now.dropped))
     yield from _feeds(now)
     dht = GaugeMetricFamily("pyrelay_dht", "the provider DHT", labels=("what",))
     for name, value in now.dht.items():
@@ -63,6 +66,18 @@ def _refused(found: Mapping[str, DiscoveryCounts]) -> _Rows:
     for name, counts in found.items():
         for reason, count in counts.refused.items():
             yield (name, reason), count
+
+
+def _failed(found: Mapping[str, DiscoveryCounts]) -> _Rows:
+    for name, counts in found.items():
+        for reason, count in counts.failed.items():
+            yield (name, reason), count
+
+
+def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> _Rows:
+    for way, counts in dropped.items():
+        for reason, count in counts.items():
+            yield (way, reason), count
 
 
 def _feeds(now: MetricsSnapshot) -> Iterator[Metric]:

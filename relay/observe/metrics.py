@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from relay.observe.chain_metrics import chain_metrics
 from relay.observe.discovery_metrics import discovery_metrics
 from relay.observe.loop_stall import BUCKETS, LoopStallMonitor
 from relay.observe.snapshot import (
@@ -61,7 +62,15 @@ TRANSACTION_COUNTS: Final = (  # attribute of RelayCounters, metric, help
     ("requests", "pooled_requests", "requests of peers for transactions"),
     ("served", "pooled_served", "transactions given as answers"),
     ("missed", "pooled_missed", "hashes asked for that were not held"),
-    ("empty_answers", "empty_answers", "requests for chain data answered with nothing"),
+    ("blobs_verified", "blobs_verified", "blobs that were found to be right and went into the pool"),
+    ("cells_asked", "cells_asked", "cells of blobs asked for"),
+    ("cells_fetched", "cells_fetched", "cells of blobs that were delivered"),
+    ("cells_served", "cells_served", "cells of blobs given as answers"),
+    ("cells_timeouts", "cells_timeouts", "requests for cells that were not answered in time"),
+    ("range_polls", "head_polls", "looks for the head of the chain"),
+    ("range_refused", "head_refused", "blocks that peers named as theirs and not enough of them had"),
+    ("heads", "head_moves", "times that the head moved"),
+    ("reorgs", "head_reorgs", "of those, to another branch"),
     ("held_back", "peers_held_back", "times that a peer was not read because it brought too many"),
     ("included", "transactions_included", "transactions of peers that a block brought while they were held"),
 )
@@ -121,7 +130,9 @@ class _Reader(Collector):
         yield from _tor(now)
         yield from _ours(now)
         yield from _relaying(now.transactions)
+        yield from chain_metrics(now.transactions.chain)
         yield from discovery_metrics(now)
+        yield from _rpc(now)
         yield from _stalls(self._stalls)
         info = GaugeMetricFamily(
             "pyrelay_build_info", "version of this program", labels=("version", "python")
@@ -206,6 +217,8 @@ def _ours(now: MetricsSnapshot) -> Iterator[Metric]:
     )
     yield _gauge("pyrelay_pool_transactions", "transactions in the pool", now.pool_transactions)
     yield _gauge("pyrelay_pool_bytes", "bytes in the pool", now.pool_bytes)
+    yield _gauge("chain_head_block", "latest block that is confirmed", now.head)
+    yield _gauge("pyrelay_earliest_block", "first block that peers serve", now.earliest)
     startup = "seconds that a step of the start took"
     yield _by_label(GaugeMetricFamily, "pyrelay_startup_seconds", startup, "step", now.startup)
 
@@ -219,6 +232,8 @@ def _relaying(counts: RelayCounters) -> Iterator[Metric]:
     yield _by_label(CounterMetricFamily, "pyrelay_offences", offences, "cause", counts.offences)
     words = "rulings of a node on transactions of peers"
     yield _by_label(CounterMetricFamily, "pyrelay_verdicts", words, "outcome", counts.verdicts)
+    yield _gauge("pyrelay_pool_blob_transactions", "blob transactions in the pool", counts.blob_held)
+    yield _gauge("pyrelay_pool_blob_bytes", "bytes of their blobs, extensions included", counts.blob_bytes)
     left = {why: getattr(counts, why) for why in POOL_EXITS}
     yield _by_label(CounterMetricFamily, "pyrelay_pool_left", "transactions that left the pool", "why", left)
     yield _gauge("pyrelay_intake_slice_seconds_max", "longest run of intake at a time", counts.longest_slice)
@@ -228,6 +243,12 @@ def _relaying(counts: RelayCounters) -> Iterator[Metric]:
         count_value=counts.latency_count,
         sum_value=counts.latency_sum,
     )
+
+
+def _rpc(now: MetricsSnapshot) -> Iterator[Metric]:
+    refused, asked = "what clients of JSON-RPC were refused", "calls of JSON-RPC's upstreams and their faults"
+    yield _by_label(CounterMetricFamily, "pyrelay_rpc_refusals", refused, "event", now.rpc)
+    yield _by_label(CounterMetricFamily, "pyrelay_rpc_upstream_events", asked, "event", now.upstreams)
 
 
 def _stalls(stalls: LoopStallMonitor) -> Iterator[Metric]:

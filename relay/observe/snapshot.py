@@ -95,6 +95,7 @@ class DiscoveryCounts:
         sent: messages by kind.
         received: messages by kind.
         refused: packets that were not taken, by reason.
+        failed: requests that came to nothing, by reason.
     """
 
     table: int = 0
@@ -105,6 +106,7 @@ class DiscoveryCounts:
     sent: Mapping[str, int] = field(default_factory=dict)
     received: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,15 @@ class MetricsSnapshot:
         transactions: what relaying counts.
         pool_transactions: in the pool now.
         pool_bytes: in the pool now.
+        head: number of the latest block that is confirmed; earliest: the first that peers serve.
         startup: step of the start to its seconds.
         discovery: by protocol.
+        dropped: below the protocols of discovery, by way ("udp", "onion") and reason: packets that were not
+            looked into or not sent, streams that were not wanted.
         feeds: sources of candidates.
         dht: what the provider DHT counts, by name.
+        rpc: what clients of JSON-RPC were refused, by event.
+        upstreams: what JSON-RPC's upstreams have done, by event.
     """
 
     peers: Mapping[PeerKind, int] = field(default_factory=dict)
@@ -153,10 +160,15 @@ class MetricsSnapshot:
     transactions: RelayCounters = field(default_factory=RelayCounters)
     pool_transactions: int = 0
     pool_bytes: int = 0
+    head: int = 0
+    earliest: int = 0
     startup: Mapping[str, float] = field(default_factory=dict)
     discovery: Mapping[str, DiscoveryCounts] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     feeds: Mapping[str, FeedCounts] = field(default_factory=dict)
     dht: Mapping[str, int] = field(default_factory=dict)
+    rpc: Mapping[str, int] = field(default_factory=dict)
+    upstreams: Mapping[str, int] = field(default_factory=dict)
 
 
 class MetricsSource(Protocol):

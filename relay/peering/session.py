@@ -246,6 +246,22 @@ class PeerSession(asyncio.Protocol):
         if self._connection is not None:
             self._put(self._connection.send_packed(self._offset + code, body))
 
+    def speaks(self, name: str) -> bool:
+        """Tell whether a capability is shared with the peer."""
+        return self._connection is not None and any(each.name == name for each in self._connection.shared)
+
+    def send_to(self, name: str, code: int, payload: bytes) -> None:
+        """Send a message of another capability than eth; it must be shared.
+
+        Args:
+            name: of the capability.
+            code: inside of it.
+            payload: not compressed.
+        """
+        if self._connection is not None:
+            offset = next(each.offset for each in self._connection.shared if each.name == name)
+            self._put(self._connection.send(offset + code, payload))
+
     def disconnect(self, reason: int = DisconnectReason.REQUESTED, text: str = "") -> None:
         """Say why and close; the peer gets a moment to read it. `left` follows in a later callback."""
         self._disconnect(reason, describe_reason(reason), text)

@@ -27,14 +27,22 @@ class Admission:
         if expires is not None and self._unix() >= expires:
             self.rules = rules_at(self._config, self._unix())
 
-    def decode(self, raw: bytes) -> Transaction:
+    def decode(self, raw: bytes, tx_hash: bytes | None = None) -> Transaction:
         """Decode canonical bytes without judging them.
 
         Raises:
             TransactionUndecodable: it is no transaction.
             InvalidTransaction: it is larger than any pool takes.
         """
-        return decode(raw)
+        return decode(raw, tx_hash)
+
+    def check(self, tx: Transaction) -> None:
+        """Check what can be checked without state.
+
+        Raises:
+            InvalidTransaction: it is of no use.
+        """
+        check(tx, self.rules)
 
     def admit(self, raw: bytes, tx_hash: bytes | None, local: bool = False) -> Transaction:
         """Decode canonical bytes and check what can be checked without state.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from relay.relaying.chain_data.counters import ProxyCounters
+
 __all__ = ["RelayCounters"]
 
 
@@ -36,9 +38,19 @@ class RelayCounters:
         requests: requests of peers for transactions.
         served: transactions given as answers.
         missed: hashes asked for that were not held.
-        empty_answers: requests for chain data answered with nothing.
+        blob_held: blob transactions held now.
+        blob_bytes: bytes of their blobs and extensions now.
+        blobs_verified: blobs that were found to be right and went into the pool.
+        cells_asked: cells of blobs asked for; cells_fetched: of those, delivered.
+        cells_served: cells given as answers.
+        cells_timeouts: requests for cells that were not answered in time.
+        chain: what answering requests for chain data counts.
         verdicts: rulings of a node on transactions of peers, by outcome; overflow: no room to wait for one.
         included: transactions of the pool that a block brought.
+        range_polls: questions for headers, to find the head.
+        range_refused: blocks that peers named as theirs and not enough of them had.
+        heads: times that the head moved.
+        reorgs: of those, to another branch.
         held_back: times that a peer was not read for a while because it brought too many.
         latency_sum: seconds from arrival of a transaction to its first delivery, summed over latency_count.
         longest_slice: longest work on received transactions in one turn of the event loop, seconds.
@@ -50,18 +62,26 @@ class RelayCounters:
         "announced_known",
         "announced_refused",
         "announcements",
+        "blob_bytes",
+        "blob_held",
+        "blobs_verified",
+        "cells_asked",
+        "cells_fetched",
+        "cells_served",
+        "cells_timeouts",
+        "chain",
         "direct_in_wait",
         "downgraded",
         "dropped",
         "duplicate_bytes",
         "duplicates",
-        "empty_answers",
         "evicted",
         "expired",
         "fetch_timeouts",
         "fetched",
         "fetches",
         "gossip_frames",
+        "heads",
         "held_back",
         "included",
         "latency_count",
@@ -71,7 +91,10 @@ class RelayCounters:
         "offences",
         "outbox_dropped",
         "pushes",
+        "range_polls",
+        "range_refused",
         "relayed",
+        "reorgs",
         "repeats",
         "replaced",
         "requests",
@@ -83,6 +106,10 @@ class RelayCounters:
 
     def __init__(self) -> None:
         self.seen = 0
+        self.range_polls = 0
+        self.range_refused = 0
+        self.heads = 0
+        self.reorgs = 0
         self.accepted = 0
         self.submitted = 0
         self.relayed = 0
@@ -109,7 +136,14 @@ class RelayCounters:
         self.requests = 0
         self.served = 0
         self.missed = 0
-        self.empty_answers = 0
+        self.blob_held = 0
+        self.blob_bytes = 0
+        self.blobs_verified = 0
+        self.cells_asked = 0
+        self.cells_fetched = 0
+        self.cells_served = 0
+        self.cells_timeouts = 0
+        self.chain = ProxyCounters()
         self.verdicts: Counter[str] = Counter()
         self.held_back = 0
         self.included = 0

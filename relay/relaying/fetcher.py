@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from relay.chain.blobs import mask_number
+from relay.chain.transactions import BLOB, MAX_BLOB_SIZE, MAX_SIZE
 from relay.primitives import rlp
 from relay.primitives.errors import SubprotocolError
 
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
     from relay.relaying.roster import RelayPeer
     from relay.relaying.seams import Handle, Loop
 
-__all__ = ["Announcement", "FetchRequest", "Fetcher"]
+__all__ = ["Announcement", "BlobInterest", "FetchRequest", "Fetcher"]
 
 GET_POOLED_TRANSACTIONS: Final = 0x09
 SIZE_TOLERANCE: Final = 8  # bytes an announced size may be off; geth tx_fetcher.go
 
-_RELAYED_TYPES: Final = frozenset((0, 1, 2, 4))  # blob transactions (3) are not relayed yet
-_MAX_SIZE: Final = 128 * 1024  # geth's pool takes no larger one; core/txpool/legacypool, txMaxSize
+_PLAIN_TYPES: Final = frozenset((0, 1, 2, 4))
+_LEAN_SINCE: Final = 72  # the version of eth that announces blob transactions by their size without blobs
+_NO_CELLS: Final = bytes(16)
 _SMOOTHING: Final = 0.1  # weight of a new sample of how long direct copies take (our choice)
 _FETCHED: Final = 4096  # fetched transactions whose late copies are looked out for (our choice)
 _LONGEST_SAMPLE: Final = 0.2  # seconds: one straggler must not move the average far (our choice)
@@ -52,9 +55,10 @@ class Announcement:
         announcers: who told, the first first; empty once it is done with.
         heard: when the first told, monotonic seconds; due: when it may be fetched.
         state: waiting for a direct copy, ready to be fetched, being fetched, or done.
+        masks: of a blob transaction, which cells each announcer told that it has.
     """
 
-    __slots__ = ("announcers", "due", "hash", "heard", "state")
+    __slots__ = ("announcers", "due", "hash", "heard", "masks", "state")
 
     def __init__(self, tx_hash: bytes, peer: RelayPeer, heard: float, due: float) -> None:
         self.hash = tx_hash
@@ -62,6 +66,7 @@ class Announcement:
         self.heard = heard
         self.due = due
         self.state = _State.WAITING
+        self.masks: dict[RelayPeer, int] = {}
 
 
 class FetchRequest:
@@ -87,6 +92,14 @@ class FetchRequest:
         self.done = False
 
 
+class BlobInterest(Protocol):
+    """Who takes blob transactions (`relay.relaying.blobs.side`)."""
+
+    def heard(self, peer: RelayPeer, tx_hash: bytes, mask: int, /) -> bool:
+        """Note an announcement of one that arrived and is not in the pool yet; False if none did."""
+        ...
+
+
 class Fetcher:
     """Announced hashes and the requests for them.
 
@@ -95,6 +108,7 @@ class Fetcher:
         fetched: of the last transactions that were fetched, when they had been announced; read by intake.
         wait: seconds that a hash waits for its direct copy now.
         waiting: transactions that arrived and wait for a verdict, by hash.
+        blobs: takes blob transactions; None where they are not relayed.
     """
 
     __slots__ = (
@@ -110,6 +124,7 @@ class Fetcher:
         "_timer",
         "_timer_due",
         "_waiting",
+        "blobs",
         "entries",
         "fetched",
         "wait",
@@ -137,6 +152,7 @@ class Fetcher:
         self.fetched: dict[bytes, float] = {}
         self.wait = options.fetch_wait_min
         self.waiting: Mapping[bytes, PooledTx] = {}
+        self.blobs: BlobInterest | None = None
         self._direct_delay = 0.0
         self._waiting: deque[Announcement] = deque()
         self._in_flight: deque[FetchRequest] = deque()
@@ -144,11 +160,23 @@ class Fetcher:
         self._timer_due = float("inf")
 
     def announced(
-        self, peer: RelayPeer, types: Sequence[int], sizes: Sequence[int], hashes: Sequence[bytes]
+        self,
+        peer: RelayPeer,
+        types: Sequence[int],
+        sizes: Sequence[int],
+        hashes: Sequence[bytes],
+        mask: bytes = _NO_CELLS,
     ) -> None:
         """Take an announcement whose three fields have the same length.
 
         What a peer announces beyond its bound is not tracked: it can be fetched when another announces it.
+
+        Args:
+            peer: who announces.
+            types: one for each transaction.
+            sizes: in its version of eth.
+            hashes: of each.
+            mask: which cells of the blob transactions among them it has, from eth/72 on.
         """
         held, recent, entries, bit = self._pool.by_hash, self._recent, self.entries, peer.bit
         young, old = recent.young, recent.old
@@ -165,7 +193,9 @@ class Fetcher:
                 known += 1
                 if tx_hash in self.waiting:
                     self.waiting[tx_hash].known |= bit
-            elif kind not in _RELAYED_TYPES or size > _MAX_SIZE or not self._room(peer):
+            elif kind == BLOB:
+                refused += not self._take_blob(peer, tx_hash, size, mask)
+            elif kind not in _PLAIN_TYPES or size > MAX_SIZE or not self._room(peer):
                 refused += 1
             elif tx_hash in entries:
                 self._join(entries[tx_hash], peer, size << 8 | kind)
@@ -180,7 +210,7 @@ class Fetcher:
             self._ask(peer)
         self._arm()
 
-    def arrived(self, tx_hash: bytes, kind: int, size: int, pushed: bool) -> int:
+    def arrived(self, tx_hash: bytes, kind: int, size: int, pushed: bool, lean: int | None = None) -> int:
         """Note that a transaction arrived whole, by whatever way.
 
         Announcers that told another type, or a size off by more than 8 bytes, are offenders.
@@ -190,6 +220,7 @@ class Fetcher:
             kind: its type.
             size: of its canonical bytes.
             pushed: it came unasked.
+            lean: of a blob transaction, the size without blobs, by which eth/72 announces it.
 
         Returns:
             The mask of peers that announced it, so have it.
@@ -208,9 +239,10 @@ class Fetcher:
         for peer in entry.announcers:
             mask |= peer.bit
             told = peer.announced.pop(tx_hash)
+            expected = size if lean is None or peer.version < _LEAN_SINCE else lean
             if told & 0xFF != kind:
                 self._offend(peer, "announced another type")
-            elif abs((told >> 8) - size) > SIZE_TOLERANCE:
+            elif abs((told >> 8) - expected) > SIZE_TOLERANCE:
                 self._offend(peer, "announced another size")
         entry.announcers = ()
         return mask
@@ -268,6 +300,31 @@ class Fetcher:
         peer.ready.clear()
         self._ask_all(touched)
         self._arm()
+
+    def _take_blob(self, peer: RelayPeer, tx_hash: bytes, size: int, mask: bytes) -> bool:
+        """Track a blob transaction; it never comes unasked, so there is nothing to wait for."""
+        cells = mask_number(mask)
+        if self.blobs is None or size > MAX_BLOB_SIZE:
+            return False
+        if self.blobs.heard(peer, tx_hash, cells):
+            return True
+        entry = self.entries.get(tx_hash)
+        if not self._room(peer) or (entry is None and not self._has_space(peer)):
+            return False
+        if entry is None:
+            now = self._loop.time()
+            entry = self.entries[tx_hash] = Announcement(tx_hash, peer, now, now)
+            peer.announced[tx_hash] = size << 8 | BLOB
+            entry.state = _State.READY
+            self._offer(entry, peer)
+        else:
+            self._join(entry, peer, size << 8 | BLOB)
+        if peer in entry.announcers:
+            entry.masks.setdefault(peer, cells)
+        return True
+
+    def _has_space(self, peer: RelayPeer) -> bool:
+        return len(self.entries) < self._options.announced_total or self._below_floor(peer)
 
     def _room(self, peer: RelayPeer) -> bool:
         return len(peer.announced) < self._options.announced_per_peer

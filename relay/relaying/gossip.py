@@ -16,8 +16,9 @@ from itertools import chain, cycle, islice
 from math import isqrt
 from typing import TYPE_CHECKING, Final
 
+from relay.chain.transactions import BLOB
 from relay.primitives.hashing import keccak256
-from relay.relaying.packing import NO_CUSTODY, Piece, announcement, pieces_of, transactions
+from relay.relaying.packing import Piece, announcement, pieces_of, transactions
 
 if TYPE_CHECKING:
     from relay.relaying.counters import RelayCounters
@@ -36,6 +37,8 @@ _BUCKETS: Final = 16  # at least; more only where 16 times the direct peers are 
 _MOST_BUCKETS: Final = 256  # what a byte tells apart
 _GATHERED: Final = 1024  # transactions that go out even if the frame limit says wait
 _LARGE: Final = -1  # the bucket of those that are announced only
+_BLOBS: Final = -2  # the bucket of blob transactions, announced only as well, and served in several forms
+_MASKED: Final = 72  # the version of eth whose announcements end with a mask
 
 _Plan = dict["RelayPeer", list[int]]
 
@@ -119,7 +122,7 @@ class Gossip:
         announced: _Plan = defaultdict(list)
         pieces: list[Piece] = []
         for (todo, bucket), txs in self._audiences(batch).items():
-            pushed = 0 if bucket == _LARGE else todo & self._direct[bucket]
+            pushed = 0 if bucket < 0 else todo & self._direct[bucket]
             first = len(pieces)
             pieces.extend(pieces_of(txs, self._options.piece_bytes))
             numbers = range(first, len(pieces))
@@ -128,7 +131,7 @@ class Gossip:
             told = self._roster.expand(todo & ~pushed)
             for peer in told:
                 announced[peer].extend(numbers)
-            if told:
+            if told and bucket != _BLOBS:
                 self._cache.add_all(pieces[first:])
         frames = self._push(direct, announced, pieces) + self._announce(announced, pieces)
         self._counters.gossip_frames += frames
@@ -177,7 +180,7 @@ class Gossip:
             relayed += 1
             late += now - tx.arrived
             if tx.size > limit:
-                key = (todo, _LARGE)
+                key = (todo, _BLOBS if tx.type == BLOB else _LARGE)
             elif one_way:
                 key = (todo, 0)
             else:
@@ -223,12 +226,12 @@ class Gossip:
             if peer.outbox or not peer.session.writable:
                 self._queue(peer, [pieces[number] for number in numbers])
                 continue
-            tail = NO_CUSTODY if peer.version >= 72 else b""
-            key = (tail, *numbers)
+            masked = peer.version >= _MASKED
+            key = (masked, *numbers)
             bodies = made.get(key)
             if bodies is None:
                 chosen = [pieces[number] for number in numbers]
-                bodies = made[key] = list(announcement(chosen, self._announcement_limit, tail))
+                bodies = made[key] = list(announcement(chosen, self._announcement_limit, masked=masked))
             for body in bodies:
                 peer.session.send_packed(NEW_POOLED_TRANSACTION_HASHES, body)
             frames += len(bodies)
@@ -282,8 +285,8 @@ class Gossip:
                     self._pool.watch.announced(tx)
         if not txs:
             return
-        tail = NO_CUSTODY if peer.version >= 72 else b""
-        for body in announcement([Piece(txs, 0)], self._announcement_limit, tail):
+        masked = peer.version >= _MASKED
+        for body in announcement([Piece(txs, 0)], self._announcement_limit, masked=masked):
             peer.session.send_packed(NEW_POOLED_TRANSACTION_HASHES, body)
             self._counters.gossip_frames += 1
         self._counters.announcements += len(txs)

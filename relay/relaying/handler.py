@@ -10,6 +10,7 @@ import structlog
 
 from relay.chain.forkid import ForkFilter, fork_id
 from relay.chain.transaction_errors import SERVER_ERROR
+from relay.chain.transaction_sender import address_of
 from relay.chain.transactions import (
     BLOB,
     InvalidTransaction,
@@ -20,11 +21,16 @@ from relay.chain.transactions import (
     transaction_hash,
     wire,
 )
-from relay.primitives.errors import PeerError, SubprotocolError, UselessPeer
+from relay.primitives.errors import PeerError, ProtocolBreach, SubprotocolError, UselessPeer
+from relay.primitives.keys import PublicKey
 from relay.protocols.eth.messages import REQUESTS, BlockRangeUpdate, Status
-from relay.protocols.eth.packing import decode_announcement
+from relay.protocols.eth.packing import decode_announcement, decode_masked_announcement
 from relay.relaying.admission import Admission
+from relay.relaying.blobs.side import BlobSide
 from relay.relaying.blockrange import BlockRange, RangeKeeper
+from relay.relaying.chain_data.proxy import ChainProxy
+from relay.relaying.chain_data.wire import ANSWERS
+from relay.relaying.chain_data.wire import REQUESTS as CHAIN_REQUESTS
 from relay.relaying.counters import RelayCounters
 from relay.relaying.fetcher import Fetcher
 from relay.relaying.gossip import Gossip
@@ -39,6 +45,7 @@ from relay.relaying.verdict import Court
 
 if TYPE_CHECKING:
     from relay.chain.networks import ChainConfig
+    from relay.relaying.blobs.side import Verifier
     from relay.relaying.seams import Handle, Loop, Publisher, Session
     from relay.relaying.verdict import Judge
 
@@ -54,7 +61,8 @@ class EthRelay:
     """Handler of eth sessions (`relay.peering.interfaces.EthHandler`) and the daemon's view of transactions.
 
     Attributes:
-        options, counters, pool, roster, fetcher, gossip, intake, own, ranges: its parts, to be read.
+        options, counters, pool, roster, fetcher, gossip, intake, own, chain, ranges: its parts, to be read.
+        blobs: the part for blob transactions; None where they are not relayed.
         publisher: takes transactions of our own users out; `own` by gossip, unless another is set.
     """
 
@@ -65,6 +73,7 @@ class EthRelay:
         loop: Loop,
         unix: Callable[[], float],
         rand: Callable[[int], bytes],
+        verifier: Verifier | None = None,
     ) -> None:
         self._config = config
         self._loop = loop
@@ -94,10 +103,18 @@ class EthRelay:
             loop,
         )
         self.requests = Requests(self.pool, self._cache, options, self.counters)
-        self.ranges = RangeKeeper(config.genesis_hash, options)
+        self.chain = ChainProxy(
+            options.chain_data, self.counters.chain, loop, rand, self._false_answer, config.genesis_hash
+        )
+        self.ranges = RangeKeeper(config.genesis_hash, options.range, self.counters, rand)
+        self.ranges.source = self.chain
+        self.ranges.on_blocks = self.chain.confirm
         self.own = OwnTransactions(self.gossip, self.roster, self.pool, options, self.counters, loop, rand)
         self.publisher: Publisher = self.own
-        self._methods: dict[int, _Method] = dict.fromkeys(REQUESTS, self._chain_data)
+        self.blobs: BlobSide | None = None
+        self._methods: dict[int, _Method] = dict.fromkeys(REQUESTS, self._nothing)
+        self._methods |= dict.fromkeys(CHAIN_REQUESTS.values(), self.chain.request)
+        self._methods |= dict.fromkeys(ANSWERS.values(), self.chain.response)
         self._methods |= {
             0x02: self._transactions,
             0x08: self._announcement,
@@ -105,12 +122,36 @@ class EthRelay:
             0x0A: self._pooled_transactions,
             0x11: self._block_range,
         }
+        if verifier is not None:
+            self._relay_blobs(verifier, rand)
+
+    def _relay_blobs(self, verifier: Verifier, rand: Callable[[int], bytes]) -> None:
+        blobs = self.blobs = BlobSide(
+            verifier,
+            self.options,
+            self.pool,
+            self.fetcher,
+            self.gossip,
+            self._recent,
+            self.counters,
+            self._loop,
+            rand,
+            self._false_announcement,
+            self._publish_own,
+            self.intake.decided,
+        )
+        self.fetcher.blobs = self.intake.blobs = blobs
+        self.requests.blobs = blobs.store
+        self._methods[0x14] = lambda peer, _code, payload: blobs.get_cells(peer, payload)
+        self._methods[0x15] = lambda peer, _code, payload: blobs.cells(peer, payload)
 
     def judge_by(self, judge: Judge) -> None:
         """Pass on what peers bring only once this node has ruled it good; what our users send as before."""
         intake = self.intake
         intake.court = Court(judge, intake.decided, self.options.verdict, self.counters, self._loop)
         self.fetcher.waiting = intake.court.waiting
+        if self.blobs is not None:
+            self.blobs.judge = judge
 
     def start(self) -> None:
         """Begin housekeeping."""
@@ -160,10 +201,11 @@ class EthRelay:
         """Take a peer: it gets our pool announced, and its transactions are taken."""
         peer = self.roster.join(session)
         peer.told_latest = self.ranges.current.latest
+        self.ranges.joined(peer)
+        self.chain.joined(peer)
         status = session.status
         if status is not None and status.version != 68:
-            claim = BlockRange(status.earliest, status.latest, status.latest_hash)
-            self._learn_range(peer, claim)
+            self._learn_range(peer, BlockRange(status.earliest, status.latest, status.latest_hash))
         self.gossip.joined(peer)
 
     def left(self, session: Session, reason: int) -> None:
@@ -174,7 +216,10 @@ class EthRelay:
         self.intake.left(peer)
         self.gossip.left(peer)
         self.fetcher.left(peer)
+        if self.blobs is not None:
+            self.blobs.left(peer)
         self.ranges.left(peer)
+        self.chain.left(peer)
 
     def message(self, session: Session, code: int, payload: bytes) -> None:
         """Take a message of a joined peer.
@@ -198,7 +243,7 @@ class EthRelay:
     # -- our own users ---------------------------------------------------------------------------------
 
     def submit(self, raw: bytes) -> bytes:
-        """Take a transaction of one of our own users and send it out.
+        """Take a transaction of one of our own users and send it out; one with blobs once they are verified.
 
         Args:
             raw: canonical bytes, as eth_sendRawTransaction has them.
@@ -218,9 +263,8 @@ class EthRelay:
         except TransactionUndecodable as error:
             raise InvalidTransaction(SERVER_ERROR, str(error), "undecodable") from None
         if tx.type == BLOB:
-            raise InvalidTransaction(
-                SERVER_ERROR, "transaction type not supported: blob transactions are not relayed", "type"
-            )
+            self._submit_blobs(tx)
+            return tx_hash
         known = self.fetcher.arrived(tx_hash, tx.type, tx.size, pushed=False)
         entry = PooledTx(tx, wire(raw), known, self._loop.time(), local=True)
         refusal = self.pool.add(entry)
@@ -228,9 +272,24 @@ class EthRelay:
             raise InvalidTransaction(SERVER_ERROR, refusal.value, refusal.name.lower())
         self._recent.discard(tx_hash)
         self.counters.submitted += 1
+        self._publish_own(entry)
+        return tx_hash
+
+    def _publish_own(self, entry: PooledTx) -> None:
         self.own.remember(entry)
         self.publisher.publish([entry])
-        return tx_hash
+
+    def _submit_blobs(self, tx: Transaction) -> None:
+        if self.blobs is None:
+            raise InvalidTransaction(
+                SERVER_ERROR, "transaction type not supported: blob transactions are not relayed", "type"
+            )
+        assert tx.sidecar is not None
+        if not tx.sidecar.blobs:
+            raise InvalidTransaction(SERVER_ERROR, "missing blobs in blob transaction", "blobs")
+        refusal = self.blobs.submit(tx)
+        if refusal is not None:
+            raise InvalidTransaction(SERVER_ERROR, refusal, "blobs")
 
     def _check_fee(self, tx: Transaction) -> None:
         """Refuse what a typing error would cost (geth: --rpc.txfeecap)."""
@@ -248,6 +307,11 @@ class EthRelay:
         for sender, entries in self.pool.by_sender().items():
             yield sender, [_transaction(entry) for entry in entries]
 
+    def sent_by(self, signer: bytes) -> tuple[bytes, list[Transaction]]:
+        """Return address and transactions of a sender by its public key, in order of nonce."""
+        entries = sorted(self.pool.of_signer(signer), key=lambda entry: entry.nonce)
+        return address_of(PublicKey(signer)), [_transaction(entry) for entry in entries]
+
     def transaction(self, tx_hash: bytes) -> Transaction | None:
         """Return a transaction that is held."""
         entry = self.pool.by_hash.get(tx_hash)
@@ -262,14 +326,16 @@ class EthRelay:
         self.intake.pooled_transactions(peer, payload)
 
     def _announcement(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
-        masked = peer.version >= _MASKED_VERSION
-        self.fetcher.announced(peer, *decode_announcement(payload, masked=masked))
+        if peer.version >= _MASKED_VERSION:
+            self.fetcher.announced(peer, *decode_masked_announcement(payload))
+        else:
+            self.fetcher.announced(peer, *decode_announcement(payload))
 
     def _get_pooled_transactions(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
         self.requests.pooled_transactions(peer.session, payload)
 
-    def _chain_data(self, peer: RelayPeer, code: int, payload: bytes) -> None:
-        self.requests.chain_data(peer.session, peer.version, code, payload)
+    def _nothing(self, peer: RelayPeer, code: int, payload: bytes) -> None:
+        self.requests.nothing(peer.session, peer.version, code, payload)
 
     def _block_range(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
         update = BlockRangeUpdate.decode(payload, peer.version)
@@ -281,20 +347,22 @@ class EthRelay:
                 latest=update.latest,
                 latest_hash=update.latest_hash,
             )
-        claim = BlockRange(update.earliest, update.latest, update.latest_hash)
-        self._learn_range(peer, claim)
+        self._learn_range(peer, BlockRange(update.earliest, update.latest, update.latest_hash))
 
     def _learn_range(self, peer: RelayPeer, claim: BlockRange) -> None:
-        """Listen to peers that our user or we chose; who came in by himself may be one many times over."""
-        session = peer.session
-        if session.trusted or not session.inbound:
-            self.ranges.learn(peer, claim, session.trusted)
+        self.ranges.learn(peer, claim)
+        self.chain.learn(peer, claim)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _false_announcement(self, peer: RelayPeer, cause: str) -> None:
         error = SubprotocolError(cause)
         self.counters.offences["announcement"] += 1
+        peer.session.disconnect(error.reason, cause)
+
+    def _false_answer(self, peer: RelayPeer, cause: str) -> None:
+        error = ProtocolBreach(cause)
+        self.counters.offences["chain data"] += 1
         peer.session.disconnect(error.reason, cause)
 
     def _tick(self) -> None:
@@ -305,9 +373,14 @@ class EthRelay:
         expired = self.pool.expire(now)
         if expired:
             self._log.debug("transactions expired", count=expired)
+        if self.blobs is not None:
+            self.blobs.tick(now)
+        self.ranges.tick(now)
         self.ranges.tell(self.roster, now)
         self._timer = self._loop.call_later(self.options.tick, self._tick)
 
 
 def _transaction(entry: PooledTx) -> Transaction:
-    return decode(canonical(entry.wire), entry.hash)
+    tx = decode(canonical(entry.wire), entry.hash)
+    tx._signer = PublicKey(entry.signer)  # recovered when it came in: four fifths of the cost
+    return tx

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from relay.chain.transactions import BLOB, InvalidTransaction, TransactionUndecodable, canonical
+from relay.chain.blobs import blob_sizes
+from relay.chain.transactions import (
+    BLOB,
+    ForbiddenTransaction,
+    InvalidTransaction,
+    TransactionUndecodable,
+    canonical,
+    transaction_hash,
+)
 from relay.chain.validity import check_broadcast, check_pooled
 from relay.primitives.errors import PeerError, SubprotocolError, UselessPeer
 from relay.primitives.hashing import Keccak256
@@ -21,6 +29,7 @@ from relay.relaying.verdict import Outcome
 
 if TYPE_CHECKING:
     from relay.relaying.admission import Admission
+    from relay.relaying.blobs.side import BlobSide
     from relay.relaying.counters import RelayCounters
     from relay.relaying.fetcher import Fetcher, FetchRequest
     from relay.relaying.gossip import Gossip
@@ -65,6 +74,7 @@ class Intake:
     """From messages to transactions in the pool and in the batch of gossip.
 
     Attributes:
+        blobs: takes blob transactions; None where they are not relayed.
         court: where transactions of peers wait for the ruling of a node; None where policy is enough.
     """
 
@@ -82,6 +92,7 @@ class Intake:
         "_scheduled",
         "_spent",
         "_total",
+        "blobs",
         "court",
     )
 
@@ -110,6 +121,7 @@ class Intake:
         self._spent = 0.0  # seconds worked since the last turn began
         pace = options.pace
         self._total = Allowance(pace.total_rate, pace.total_burst, loop.time())
+        self.blobs: BlobSide | None = None
         self.court: Court | None = None
 
     @property
@@ -259,7 +271,7 @@ class Intake:
                 raw = item[3:]
             else:
                 raw = _canonical(item)
-            tx_hash: bytes = Keccak256(raw).digest()
+            tx_hash: bytes = Keccak256(raw).digest() if raw[0] != BLOB else _blob_hash(raw)
             if tx_hash in seen:
                 raise SubprotocolError(f"transaction {tx_hash.hex()} twice in one message")
             seen.add(tx_hash)
@@ -284,7 +296,7 @@ class Intake:
     def _take(self, peer: RelayPeer, parcel: Parcel, item: bytes, raw: bytes, tx_hash: bytes) -> None:
         """Judge a transaction that is new to us, and put it into pool and batch."""
         if raw[0] == BLOB:
-            self._refuse_blob(peer, parcel, raw)
+            self._take_blob(peer, parcel, raw, tx_hash)
             return
         try:
             tx = self._admission.admit(raw, tx_hash)
@@ -336,18 +348,39 @@ class Intake:
         kind = raw[0] if raw[0] < _TYPED else 0
         self._fetcher.arrived(tx_hash, kind, len(raw), parcel.request is None)
 
-    def _refuse_blob(self, peer: RelayPeer, parcel: Parcel, raw: bytes) -> None:
+    def _take_blob(self, peer: RelayPeer, parcel: Parcel, raw: bytes, tx_hash: bytes) -> None:
+        """Judge all of a blob transaction but its proofs, and give it to who verifies them."""
         try:
-            tx = self._admission.decode(raw)
+            tx = self._admission.decode(raw, tx_hash)
         except TransactionUndecodable as error:
             raise SubprotocolError(str(error)) from None
         except InvalidTransaction as error:
-            self._counters.dropped[error.why] += 1
+            self._drop(parcel, raw, tx_hash, error.why)
             return
         if parcel.request is None:
             check_broadcast(tx)
         check_pooled(tx, peer.version)
-        self._counters.dropped["blob"] += 1
+        if self.blobs is None:
+            self._counters.dropped["blob"] += 1
+            return
+        try:
+            self._admission.check(tx)
+        except InvalidTransaction as error:
+            if error.why == "sidecar":  # geth: ErrSidecarFormatError
+                raise ForbiddenTransaction(error.message) from None
+            self._counters.dropped[error.why] += 1
+            self._recent.add(tx_hash)
+            whole, lean = blob_sizes(tx)
+            self._fetcher.arrived(tx_hash, BLOB, whole, False, lean)
+            return
+        self.blobs.take(peer, tx, parcel.received)
+
+
+def _blob_hash(raw: bytes) -> bytes:
+    try:
+        return transaction_hash(raw)
+    except TransactionUndecodable as error:
+        raise SubprotocolError(str(error)) from None
 
 
 def _canonical(item: bytes) -> bytes:

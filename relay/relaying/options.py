@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from relay.relaying.blobs.options import BlobOptions
+from relay.relaying.blockrange import RangeOptions
+from relay.relaying.chain_data.options import ProxyOptions
 from relay.relaying.pace import PaceOptions
 from relay.relaying.verdict import VerdictOptions
 
@@ -62,11 +65,12 @@ class RelayOptions:
         fetch_slack: seconds by which announcements due soon are fetched along with those due now.
         answer_bytes: soft limit of an answer with transactions (geth: softResponseLimit).
         answer_lookups: hashes of a request that are looked at (geth: maxPooledTxServe).
-        range_step: blocks between two updates of our range (geth: 32).
-        range_quiet: seconds after Status in which no update of our range is sent.
         tick: seconds between two rounds of housekeeping.
         pace: how many transactions peers may bring.
         verdict: what waits for the ruling of a node, where one is asked.
+        blobs: of blob transactions.
+        range: how our block range is found and told.
+        chain_data: how requests for chain data are answered.
     """
 
     pool_bytes: int = 64 * 1024 * 1024
@@ -110,8 +114,9 @@ class RelayOptions:
     fetch_slack: float = 0.01
     answer_bytes: int = 2 * 1024 * 1024
     answer_lookups: int = 4096
-    range_step: int = 32
-    range_quiet: float = 60.0
     tick: float = 1.0
     pace: PaceOptions = field(default_factory=PaceOptions)
     verdict: VerdictOptions = field(default_factory=VerdictOptions)
+    blobs: BlobOptions = field(default_factory=BlobOptions)
+    range: RangeOptions = field(default_factory=RangeOptions)
+    chain_data: ProxyOptions = field(default_factory=ProxyOptions)

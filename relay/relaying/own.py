@@ -114,7 +114,7 @@ class OwnTransactions:
         self._signers: dict[bytes, bytes] = {}  # address to public key, of the last own_count senders
         pool.watch = self
 
-    def __contains__(self, tx_hash: bytes) -> bool:
+    def __contains__(self, tx_hash: object) -> bool:
         return tx_hash in self._by_hash
 
     # -- the way out -----------------------------------------------------------------------------------
@@ -210,14 +210,9 @@ class OwnTransactions:
         return [tx_hash for tx_hash, record in self._by_hash.items() if record.block is None]
 
     def oldest_wait(self) -> float | None:
-        """Return for how many seconds the oldest of `waiting` that the pool holds has waited."""
+        """Return for how many seconds the oldest of `waiting` has waited."""
         now = self._loop.time()
-        held = self._pool.by_hash
-        ages = (
-            now - record.submitted
-            for tx_hash, record in self._by_hash.items()
-            if record.block is None and tx_hash in held
-        )
+        ages = (now - record.submitted for record in self._by_hash.values() if record.block is None)
         return max(ages, default=None)
 
     def nonces(self, address: bytes) -> frozenset[int] | None:

@@ -14,21 +14,35 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from relay.chain.transactions import BLOB
 from relay.primitives import rlp
 from relay.protocols.devp2p.snappy import compress
 
 if TYPE_CHECKING:
     from relay.relaying.pool import PooledTx
 
-__all__ = ["NO_CUSTODY", "Piece", "announcement", "literal", "packed", "pieces_of", "transactions", "varint"]
+__all__ = [
+    "ALL_CELLS",
+    "NO_CUSTODY",
+    "Piece",
+    "announcement",
+    "literal",
+    "packed",
+    "pieces_of",
+    "transactions",
+    "varint",
+]
 
 NO_CUSTODY: Final = b"\x90" + bytes(16)  # EIP-8070: the mask of an announcement without blobs
+ALL_CELLS: Final = b"\x90" + bytes((0xFF,)) * 16  # and of one with: what is held is held with all cells
 
 _HASH_HEADER: Final = b"\xa0"
 _wire = attrgetter("wire")
 _hash = attrgetter("hash")
 _type = attrgetter("type")
 _size = attrgetter("size")
+_lean = attrgetter("lean")
+_BLOBS: Final = bytes((BLOB,))
 
 
 def varint(value: int) -> bytes:
@@ -72,7 +86,7 @@ class Piece:
         raw_length: bytes of their wire items.
     """
 
-    __slots__ = ("_announced", "_block", "_elements", "raw_length", "txs")
+    __slots__ = ("_announced", "_block", "_elements", "_masked", "raw_length", "txs")
 
     def __init__(self, txs: Sequence[PooledTx], raw_length: int) -> None:
         self.txs = txs
@@ -80,6 +94,7 @@ class Piece:
         self._elements: bytes | None = None
         self._block: bytes | None = None
         self._announced: tuple[bytes, bytes, bytes] | None = None
+        self._masked: tuple[bytes, bytes, bytes] | None = None
 
     @property
     def elements(self) -> bytes:
@@ -103,6 +118,16 @@ class Piece:
             sizes = b"".join(map(rlp.encode_int, map(_size, txs)))
             self._announced = bytes(map(_type, txs)), sizes, self.hashes
         return self._announced
+
+    @property
+    def announced_lean(self) -> tuple[bytes, bytes, bytes]:
+        """The same for eth/72, where sizes are those without blobs."""
+        if self._masked is None:
+            types, sizes, hashes = self.announced
+            if _BLOBS in types:
+                sizes = b"".join(map(rlp.encode_int, map(_lean, self.txs)))
+            self._masked = types, sizes, hashes
+        return self._masked
 
 
 def pieces_of(txs: Sequence[PooledTx], limit: int) -> Iterator[Piece]:
@@ -142,28 +167,30 @@ def _transactions(parts: list[bytes], size: int) -> bytes:
     return packed(len(header) + size, [literal(header), *parts])
 
 
-def announcement(pieces: Sequence[Piece], limit: int, tail: bytes = b"") -> Iterator[bytes]:
+def announcement(pieces: Sequence[Piece], limit: int, *, masked: bool = False) -> Iterator[bytes]:
     """Build bodies of NewPooledTransactionHashes (0x08) messages of at most limit hashes, compressed.
 
     Args:
         pieces: what is announced.
         limit: hashes a message.
-        tail: what follows the three lists: nothing up to eth/71, `NO_CUSTODY` in eth/72.
+        masked: as eth/72 has it: lean sizes, and a mask of cells after the three lists.
     """
-    if sum(len(piece.txs) for piece in pieces) <= limit:
-        yield _announcement([piece.announced for piece in pieces], tail)
-        return
-    txs = list(chain.from_iterable(piece.txs for piece in pieces))
-    for start in range(0, len(txs), limit):
-        yield _announcement([Piece(txs[start : start + limit], 0).announced], tail)
+    if sum(len(piece.txs) for piece in pieces) > limit:
+        txs = list(chain.from_iterable(piece.txs for piece in pieces))
+        cuts = [[Piece(txs[start : start + limit], 0)] for start in range(0, len(txs), limit)]
+    else:
+        cuts = [list(pieces)]
+    for cut in cuts:
+        yield _announcement([piece.announced_lean if masked else piece.announced for piece in cut], masked)
 
 
-def _announcement(parts: list[tuple[bytes, bytes, bytes]], tail: bytes) -> bytes:
+def _announcement(parts: list[tuple[bytes, bytes, bytes]], masked: bool) -> bytes:
     if len(parts) == 1:
         types, sizes, hashes = parts[0]
     else:
         columns = list(zip(*parts, strict=True))
         types, sizes, hashes = b"".join(columns[0]), b"".join(columns[1]), b"".join(columns[2])
+    tail = (ALL_CELLS if _BLOBS in types else NO_CUSTODY) if masked else b""
     head = rlp.encode(types) + rlp.list_header(len(sizes)) + sizes + rlp.list_header(len(hashes))
     length = len(head) + len(hashes) + len(tail)
     header = rlp.list_header(length)

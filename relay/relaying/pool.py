@@ -46,6 +46,7 @@ class PooledTx:
         wire: the item as it stands in a message (typed ones are RLP strings there).
         type: EIP-2718 type, 0 for legacy.
         size: length of the canonical bytes, what announcements tell.
+        lean: the same without blobs, which eth/72 announces; equal for all other types.
         signer: public key of the sender: stands for it in tables, since the address costs a hash more.
         nonce: of the sender.
         tip_cap, fee_cap: wei per gas; both the gas price for old types.
@@ -62,6 +63,7 @@ class PooledTx:
         "fee_cap",
         "hash",
         "known",
+        "lean",
         "local",
         "nonce",
         "signer",
@@ -78,7 +80,7 @@ class PooledTx:
         self.hash = tx.hash
         self.wire = wire
         self.type = tx.type
-        self.size = tx.size
+        self.size = self.lean = tx.size
         self.signer: bytes = tx.signer
         self.nonce = tx.nonce
         tip_cap = self.tip_cap = tx.tip_cap
@@ -134,6 +136,7 @@ class TxPool:
         by_hash: every transaction held, in order of arrival; read by the hot paths, changed only here.
         bytes: their wire bytes.
         on_added: told of each transaction that was taken; None for nobody.
+        on_dropped: told of each that left; None for nobody.
         watch: told by whoever meets a local transaction again.
     """
 
@@ -147,6 +150,7 @@ class TxPool:
         "by_hash",
         "bytes",
         "on_added",
+        "on_dropped",
         "watch",
     )
 
@@ -161,6 +165,7 @@ class TxPool:
         self._floor = _LOCAL_BUCKET
         self.bytes = 0
         self.on_added: Callable[[PooledTx], None] | None = None
+        self.on_dropped: Callable[[PooledTx], None] | None = None
         self.watch: LocalWatch = _Nobody()
 
     def __len__(self) -> int:
@@ -230,6 +235,11 @@ class TxPool:
             self._drop(tx)
         return tx is not None
 
+    def evict(self, tx_hash: bytes) -> None:
+        """Let go of a transaction that is held, to make room."""
+        self._drop(self.by_hash[tx_hash])
+        self._counters.evicted += 1
+
     def newest(self, limit: int) -> Iterator[PooledTx]:
         """Walk over what arrived last, latest first, at most limit."""
         return islice(reversed(self.by_hash.values()), limit)
@@ -294,3 +304,5 @@ class TxPool:
             if tx.bucket == self._floor:
                 self._floor = min(self._buckets, default=_LOCAL_BUCKET)
         self._recent.add(tx.hash)
+        if self.on_dropped is not None:
+            self.on_dropped(tx)

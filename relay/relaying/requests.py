@@ -1,4 +1,4 @@
-"""Answers to what peers ask: transactions from the pool; for chain data nothing, said correctly.
+"""Answers to what peers ask: transactions from the pool. For chain data see `chain_data`.
 
 An answer is put together from pieces that gossip announced a moment ago: many peers ask for the same hashes
 in the same order, and their answers differ in the request id only.
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from relay.chain.transactions import BLOB
 from relay.primitives import rlp
 from relay.primitives.errors import DecodeError, ProtocolBreach, SubprotocolError
 from relay.protocols.eth.messages import empty_response
 from relay.relaying.packing import Piece, elements, literal, packed
 
 if TYPE_CHECKING:
+    from relay.relaying.blobs.store import BlobStore
     from relay.relaying.counters import RelayCounters
     from relay.relaying.options import RelayOptions
-    from relay.relaying.pool import TxPool
+    from relay.relaying.pool import PooledTx, TxPool
     from relay.relaying.seams import Session
 
 __all__ = ["PieceCache", "Requests"]
@@ -72,9 +74,13 @@ class PieceCache:
 
 
 class Requests:
-    """Serves requests of peers."""
+    """Serves requests of peers.
 
-    __slots__ = ("_cache", "_counters", "_options", "_pool")
+    Attributes:
+        blobs: where the blobs of blob transactions are; None where there are none.
+    """
+
+    __slots__ = ("_cache", "_counters", "_options", "_pool", "blobs")
 
     def __init__(
         self, pool: TxPool, cache: PieceCache, options: RelayOptions, counters: RelayCounters
@@ -83,6 +89,7 @@ class Requests:
         self._cache = cache
         self._options = options
         self._counters = counters
+        self.blobs: BlobStore | None = None
 
     def pooled_transactions(self, session: Session, payload: bytes) -> None:
         """Answer GetPooledTransactions, also with an empty list; unknown hashes are skipped.
@@ -102,8 +109,8 @@ class Requests:
         parts.insert(0, literal(header + request_id + inner))
         session.send_packed(POOLED_TRANSACTIONS, packed(len(header) + length, parts))
 
-    def chain_data(self, session: Session, version: int, code: int, payload: bytes) -> None:
-        """Answer a request for chain data with what says: I have nothing.
+    def nothing(self, session: Session, version: int, code: int, payload: bytes) -> None:
+        """Answer a request with what says: I have nothing.
 
         Raises:
             ProtocolBreach: the request is malformed.
@@ -112,7 +119,7 @@ class Requests:
         answer = empty_response(version, code, payload)
         if answer is None:
             raise SubprotocolError(f"eth/{version} has no request {code:#04x}")
-        self._counters.empty_answers += 1
+        self._counters.chain.empty += 1
         session.send(*answer)
 
     def _collect(self, session: Session, payload: bytes, pos: int, end: int) -> tuple[int, list[bytes]]:
@@ -144,14 +151,20 @@ class Requests:
                 continue
             if tx.local:
                 self._pool.watch.served(tx, session)
-            loose.append(tx.wire)
-            size += len(tx.wire)
+            item = tx.wire if tx.type != BLOB else self._blob(tx, session)
+            loose.append(item)
+            size += len(item)
             served += 1
         if loose:
             parts.append(elements(b"".join(loose)))
         self._counters.served += served
         self._counters.missed += missed
         return size, parts
+
+    def _blob(self, tx: PooledTx, session: Session) -> bytes:
+        assert self.blobs is not None
+        assert session.eth is not None
+        return self.blobs.item(tx, session.eth.version)
 
 
 def _split_request(payload: bytes) -> tuple[bytes, int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from relay.primitives.endpoint import Endpoint
     from relay.protocols.eth.messages import Status
     from relay.relaying.pool import PooledTx
 
@@ -43,6 +44,11 @@ class Session(Protocol):
         ...
 
     @property
+    def endpoint(self) -> Endpoint | None:
+        """Where it was dialed or came from; None for who came in by our onion service."""
+        ...
+
+    @property
     def writable(self) -> bool:
         """Whether its outgoing buffer has room."""
         ...
@@ -53,6 +59,14 @@ class Session(Protocol):
 
     def send_packed(self, code: int, body: bytes, /) -> None:
         """Send an eth message whose payload is snappy-compressed already, because many peers get the same."""
+        ...
+
+    def speaks(self, name: str, /) -> bool:
+        """Tell whether a capability is shared with the peer."""
+        ...
+
+    def send_to(self, name: str, code: int, payload: bytes, /) -> None:
+        """Send a message of another capability than eth, which must be shared."""
         ...
 
     def disconnect(self, reason: int, cause: str = "", /) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "invalid_request",
     "method_name_too_long",
     "method_not_found",
+    "not_supported",
     "notifications_unsupported",
     "parse_error",
     "response_too_large",
@@ -26,6 +27,7 @@ METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 SERVER_ERROR: Final = -32000
 RESPONSE_TOO_LARGE: Final = -32003
+NOT_SUPPORTED: Final = -32004
 
 
 class RpcError(RelayError):
@@ -34,12 +36,14 @@ class RpcError(RelayError):
     Attributes:
         code: as in JSON-RPC 2.0 and EIP-1474.
         message: one line.
+        data: what else there is, as json can write it; None for nothing.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, data: object = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.data = data
 
 
 def parse_error(message: str = "parse error") -> RpcError:
@@ -75,6 +79,11 @@ def method_not_found(method: str) -> RpcError:
 def notifications_unsupported() -> RpcError:
     """A subscription where there is none."""
     return RpcError(METHOD_NOT_FOUND, "notifications not supported")
+
+
+def not_supported(message: str) -> RpcError:
+    """A method that exists, and that this node can't or won't answer (EIP-1474)."""
+    return RpcError(NOT_SUPPORTED, message)
 
 
 def invalid_params(message: str) -> RpcError:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 __all__ = ["HostRule"]
 
 ANY = "*"
+MAX_KNOWN = 64  # headers whose answer is kept
 
 
 class HostRule:
@@ -18,13 +19,19 @@ class HostRule:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.lower() for name in names)
+        self._known: dict[str, bool] = {}  # clients send the same again and again
 
     def allows(self, header: str) -> bool:
         """Tell whether a Host header is ours; one that is absent or empty is, since no browser sends none."""
         if not header or ANY in self._names:
             return True
-        name = _name(header)
-        return name in self._names or _is_ip(name)
+        known = self._known.get(header)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            name = _name(header)
+            known = self._known[header] = name in self._names or _is_ip(name)
+        return known
 
 
 def _name(header: str) -> str:

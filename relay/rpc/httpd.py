@@ -9,21 +9,34 @@ Import this module late: aiohttp costs 11 to 17 MB of memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from relay.primitives.errors import RelayError
 from relay.rpc.hosts import HostRule
 from relay.transports.sockets import StreamSocket
 
-__all__ = ["Answer", "BodyTooLarge", "BodyTooSlow", "HttpOptions", "HttpServer", "Request"]
+__all__ = [
+    "Answer",
+    "BodyTooLarge",
+    "BodyTooSlow",
+    "HttpOptions",
+    "HttpServer",
+    "Request",
+    "Socket",
+    "SocketHandler",
+]
+
+B = TypeVar("B", bytes, bytearray)
 
 SERVER_NAME = "pyrelay"
 TEXT = "text/plain; charset=utf-8"
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+SOCKET_BUFFER = 64 * 1024  # bytes written to a WebSocket before its client has to make room
 
 _log = structlog.get_logger("relay.rpc")
 
@@ -42,6 +55,8 @@ class HttpOptions:
         linger_seconds: that a refused request's body may still come, so that the reason is read before the
             connection breaks.
         stop_seconds: that running requests get when the server stops.
+        message_bytes: of one WebSocket message (geth's limit of an HTTP body).
+        ping_seconds: between two pings of a WebSocket; one without a pong in half of it is cut off.
     """
 
     vhosts: tuple[str, ...] = ("localhost",)
@@ -52,6 +67,8 @@ class HttpOptions:
     body_seconds: float = 30.0
     linger_seconds: float = 2.0
     stop_seconds: float = 1.0
+    message_bytes: int = 5 * 1024 * 1024
+    ping_seconds: float = 30.0
 
 
 class BodyTooLarge(RelayError):
@@ -65,7 +82,7 @@ class BodyTooSlow(RelayError):
 class Request:
     """One request; the body is not read before the handler asks for it."""
 
-    __slots__ = ("_message", "_seconds", "headers", "method", "path", "query")
+    __slots__ = ("_message", "_seconds", "client", "headers", "method", "path", "query")
 
     def __init__(self, message: web.BaseRequest, seconds: float) -> None:
         self._message = message
@@ -75,6 +92,8 @@ class Request:
         self.query: str = message.rel_url.raw_query_string
         self.headers: Mapping[str, str] = message.headers
         """Names in any case."""
+        self.client: str = message.remote or ""
+        """IP address of who asks."""
 
     @property
     def content_length(self) -> int | None:
@@ -93,14 +112,18 @@ class Request:
             BodyTooLarge: it has more bytes than `limit`.
             BodyTooSlow: it is not there in time, or is cut off.
         """
+        content = self._message.content
+        if (
+            content.is_eof() and content.exception() is None
+        ):  # all of it came with the head, as it mostly does
+            return _bounded(content.read_nowait(), limit)
         await self._say_continue()
         body = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
-                async for chunk in self._message.content.iter_any():
+                async for chunk in content.iter_any():
                     body += chunk
-                    if len(body) > limit:
-                        raise BodyTooLarge(f"the body has more than {limit} bytes")
+                    _bounded(body, limit)
         except TimeoutError:
             raise BodyTooSlow("read timeout") from None
         except (web.RequestPayloadError, ConnectionError):
@@ -112,6 +135,12 @@ class Request:
         if self.headers.get("Expect", "").lower() == "100-continue":
             await self._message.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._message.writer.output_size = 0
+
+
+def _bounded(body: B, limit: int) -> B:
+    if len(body) > limit:
+        raise BodyTooLarge(f"the body has more than {limit} bytes")
+    return body
 
 
 class Answer(Protocol):
@@ -141,16 +170,80 @@ class Answer(Protocol):
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
+class Socket:
+    """One WebSocket connection."""
+
+    def __init__(self, socket: web.WebSocketResponse, message: web.BaseRequest) -> None:
+        self._socket = socket
+        self._message = message
+        self.client: str = message.remote or ""
+        """IP address of who asks."""
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Give each message, text or binary.
+
+        Raises:
+            OSError: the connection has ended; there is no half of it that could still be answered.
+        """
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                yield message.data.encode("utf-8", "surrogatepass")
+            elif message.type is WSMsgType.BINARY:
+                yield message.data
+            else:
+                break
+        raise ConnectionResetError("the client has gone")
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send text messages; returns when there is room for more.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        for message in messages:
+            await self._socket.send_str(message.decode())
+
+    def abort(self) -> None:
+        """Break the connection."""
+        if self._message.transport is not None:
+            self._message.transport.abort()
+
+
+class SocketHandler(Protocol):
+    """Serves WebSocket connections."""
+
+    def allows(self, origin: str | None, /) -> bool:
+        """Tell whether a page of this origin may connect; None is no page."""
+        ...
+
+    async def serve(self, socket: Socket, /) -> None:
+        """Serve one until it ends."""
+        ...
+
+
 class HttpServer:
     """Serves a listening socket until it is closed.
 
     Args:
-        handler: answers each request.
+        handler: answers each request; None where there is nothing but WebSocket.
         options: limits.
+        sockets: serves WebSocket; None for none.
+        refusal: says why the value of an Authorization header is not enough, empty where it is; None to ask
+            for none.
     """
 
-    def __init__(self, handler: Handler, *, options: HttpOptions | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler | None,
+        *,
+        options: HttpOptions | None = None,
+        sockets: SocketHandler | None = None,
+        refusal: Callable[[str], str] | None = None,
+    ) -> None:
         self._handler = handler
+        self._sockets = sockets
+        self._refusal = refusal
+        self._open: set[Socket] = set()
         self._options = options or HttpOptions()
         self._hosts = HostRule(self._options.vhosts)
         self._runner: web.ServerRunner | None = None
@@ -176,14 +269,46 @@ class HttpServer:
     async def close(self) -> None:
         """Stop listening and end every connection."""
         if self._runner is not None:
+            for socket in tuple(self._open):
+                socket.abort()
             await self._runner.cleanup()
             self._runner = None
 
     async def _handle(self, message: web.BaseRequest) -> web.StreamResponse:
+        if self._refusal is not None and (words := self._refusal(message.headers.get("Authorization", ""))):
+            return _response(401, TEXT, f"{words}\n".encode(), NO_SNIFFING)
+        if self._sockets is not None and _is_upgrade(message):
+            return await self._serve_socket(self._sockets, message)
+        if self._handler is None:
+            return _response(404, TEXT, b"404 page not found\n", NO_SNIFFING)
         if not self._hosts.allows(message.headers.get("Host", "")):
             return _response(403, TEXT, b"invalid host specified\n", {})
         answer = await self._handler(Request(message, self._options.body_seconds))
         return _response(answer.status, answer.content_type, answer.body, answer.headers)
+
+    async def _serve_socket(self, sockets: SocketHandler, message: web.BaseRequest) -> web.StreamResponse:
+        if not sockets.allows(message.headers.get("Origin")):
+            return _response(403, TEXT, b"Forbidden\n", NO_SNIFFING)
+        response = web.WebSocketResponse(
+            max_msg_size=self._options.message_bytes,
+            heartbeat=self._options.ping_seconds,
+            timeout=self._options.stop_seconds,
+            compress=False,  # a small message must stay small
+            writer_limit=SOCKET_BUFFER,
+        )
+        response.headers["Server"] = SERVER_NAME
+        try:
+            await response.prepare(message)
+        except web.HTTPBadRequest:
+            return _response(400, TEXT, b"Bad Request\n", NO_SNIFFING)
+        socket = Socket(response, message)
+        self._open.add(socket)
+        try:
+            await sockets.serve(socket)
+            await response.close()
+        finally:
+            self._open.discard(socket)
+        return response
 
 
 class _Server(web.Server):
@@ -228,6 +353,12 @@ class _Protocol(web.RequestHandler):
         answer = _response(status, TEXT, words, {})
         answer.force_close()
         return answer
+
+
+def _is_upgrade(message: web.BaseRequest) -> bool:
+    headers = message.headers
+    asks = "upgrade" in headers.get("Connection", "").lower()
+    return asks and headers.get("Upgrade", "").strip().lower() == "websocket"
 
 
 def _response(status: int, content_type: str, body: bytes, headers: Mapping[str, str]) -> web.Response:

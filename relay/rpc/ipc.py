@@ -7,18 +7,19 @@ offered here, admin included. A client is read only as fast as it takes its answ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from relay.rpc.dispatcher import Dispatcher
-from relay.rpc.errors import RpcError
+from relay.rpc.conversation import Conversation
+from relay.rpc.dispatcher import Dispatcher, Meter
 from relay.rpc.framing import JsonFramer
-from relay.rpc.messages import NULL, decode, encode_error
-from relay.rpc.subscriptions import PendingFeed, Subscriptions
+from relay.rpc.outbox import Outbox
+from relay.rpc.subscriptions import PendingFeed, Pushing
 from relay.transports.sockets import StreamSocket
 
 __all__ = ["IpcOptions", "IpcServer"]
@@ -40,7 +41,7 @@ class IpcOptions:
 
     clients: int = 64
     request_bytes: int = 5 * 1024 * 1024
-    backlog_bytes: int = 32 * 1024 * 1024
+    backlog_bytes: int = 64 * 1024 * 1024
     write_seconds: float = 10.0
     read_bytes: int = 64 * 1024
 
@@ -53,6 +54,9 @@ class IpcServer:
         tasks: a client is a task of this group; a client's fault ends that client, a bug of ours all.
         options: limits.
         feeds: what eth_subscribe offers, by name; without any there are no subscriptions.
+        pushing: tells of what an upstream knows.
+        meters: makes a counter of a client's calls.
+        counters: of clients that were cut off.
     """
 
     def __init__(
@@ -62,11 +66,15 @@ class IpcServer:
         *,
         options: IpcOptions | None = None,
         feeds: Mapping[str, PendingFeed] | None = None,
+        pushing: Pushing | None = None,
+        meters: Callable[[], Meter] | None = None,
+        counters: Counter[str] | None = None,
     ) -> None:
-        self._dispatcher = dispatcher
+        told = Counter() if counters is None else counters
+        self._conversation = Conversation(dispatcher, feeds or None, pushing, counters=told)
+        self._meters = meters
         self._tasks = tasks
         self._options = options or IpcOptions()
-        self._feeds = feeds
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._file: _SocketFile | None = None
@@ -100,58 +108,32 @@ class IpcServer:
         client.add_done_callback(self._clients.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        subscriptions = Subscriptions(self._feeds or {}, lambda line: self._notify(writer, line))
-        dispatcher = self._dispatcher.extended(subscriptions.methods()) if self._feeds else self._dispatcher
+        async def send(messages: Sequence[bytes]) -> None:
+            writer.write(b"".join(message + b"\n" for message in messages))
+            await writer.drain()
+
+        options = self._options
+        outbox = Outbox(
+            send,
+            writer.transport.abort,
+            self._conversation.counters,
+            limit=options.backlog_bytes,
+            seconds=options.write_seconds,
+        )
+        meter = None if self._meters is None else self._meters()
         try:
-            async for answer in self._answers(reader, dispatcher, subscriptions):
-                if not await self._send(writer, answer, subscriptions):
-                    return
-        except OSError:
-            return  # it hung up in the middle
+            await self._conversation.hold(self._values(reader), outbox, meter)
         finally:
-            subscriptions.close()
             # Not abort(): what is written may still be on its way to a client that has only closed its side.
             writer.close()
 
-    async def _answers(
-        self, reader: asyncio.StreamReader, dispatcher: Dispatcher, subscriptions: Subscriptions
-    ) -> AsyncIterator[bytes]:
-        """Answer what comes, until the client ends or sends what is no JSON, which is told last."""
+    async def _values(self, reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
         framer = JsonFramer(max_value=self._options.request_bytes)
-        try:
-            while data := await reader.read(self._options.read_bytes):
-                for value in framer.feed(data):
-                    subscriptions.hold()
-                    yield await dispatcher.answer_value(decode(value))
-            if rest := framer.finish():
-                yield await dispatcher.answer_value(decode(rest))
-        except RpcError as error:
-            yield encode_error(NULL, error).encode()
-
-    async def _send(self, writer: asyncio.StreamWriter, answer: bytes, subscriptions: Subscriptions) -> bool:
-        """Write one answer; false when the client takes too little, which is then cut off."""
-        if answer:
-            writer.write(answer + b"\n")
-        subscriptions.release()
-        waiting = writer.transport.get_write_buffer_size()
-        if waiting <= self._options.backlog_bytes:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._options.write_seconds):
-                    await writer.drain()
-                return True
-        _log.warning("ipc client does not read its answers", waiting_bytes=waiting)
-        writer.transport.abort()
-        return False
-
-    def _notify(self, writer: asyncio.StreamWriter, line: bytes) -> None:
-        """Write without waiting; a client that takes too little is cut off."""
-        transport = writer.transport
-        if transport.is_closing():
-            return
-        writer.write(line)
-        if transport.get_write_buffer_size() > self._options.backlog_bytes:
-            _log.warning("ipc client does not read its notifications")
-            transport.abort()
+        while data := await reader.read(self._options.read_bytes):
+            for value in framer.feed(data):
+                yield value
+        if rest := framer.finish():
+            yield rest
 
 
 class _SocketFile:

@@ -13,7 +13,16 @@ from typing import Final, NoReturn
 from relay.rpc.errors import RpcError, parse_error
 from relay.rpc.params import Number
 
-__all__ = ["Call", "NotCall", "decode", "encode_batch", "encode_error", "encode_result", "read_message"]
+__all__ = [
+    "Call",
+    "NotCall",
+    "RawJson",
+    "decode",
+    "encode_batch",
+    "encode_error",
+    "encode_result",
+    "read_message",
+]
 
 NULL: Final = "null"
 _SEPARATORS: Final = (",", ":")
@@ -45,6 +54,13 @@ class NotCall:
 
     id: str = NULL
     silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawJson:
+    """A result that is JSON already and is passed on as it is. text: one whole value."""
+
+    text: str
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -102,13 +118,16 @@ def _id_text(value: dict[str, object]) -> str | None:
 
 def encode_result(message_id: str, result: object) -> str:
     """Write an answer."""
-    body = json.dumps(result, separators=_SEPARATORS)
+    body = result.text if isinstance(result, RawJson) else json.dumps(result, separators=_SEPARATORS)
     return f'{{"jsonrpc":"2.0","id":{message_id},"result":{body}}}'
 
 
 def encode_error(message_id: str, error: RpcError) -> str:
     """Write an error answer."""
-    body = json.dumps({"code": error.code, "message": error.message}, separators=_SEPARATORS)
+    told: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        told["data"] = error.data
+    body = json.dumps(told, separators=_SEPARATORS)
     return f'{{"jsonrpc":"2.0","id":{message_id},"error":{body}}}'
 
 

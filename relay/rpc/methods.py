@@ -14,7 +14,7 @@ from relay.rpc.views import DhtView, NodeView, PoolView, TxSubmitter
 
 __all__ = ["DEFAULT_HTTP_MODULES", "NAMESPACES", "Method", "all_methods", "dht_methods", "select"]
 
-NAMESPACES: Final = ("admin", "dht", "eth", "net", "txpool", "web3")
+NAMESPACES: Final = ("admin", "dht", "eth", "net", "relay", "txpool", "web3")
 DEFAULT_HTTP_MODULES: Final = ("eth", "net", "web3")  # geth's --http.api default
 META: Final = "rpc"  # offered on every transport
 VERSION: Final = "1.0"  # geth gives every module this
@@ -22,17 +22,19 @@ VERSION: Final = "1.0"  # geth gives every module this
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method. The function is short and never waits.
+    """A method. The function is short and never waits, unless it is a coroutine function.
 
     Attributes:
         name: with its namespace before the first underscore.
-        function: takes the parsed arguments; returns what json can write, or raises RelayError.
-        parameters: all required.
+        function: takes the parsed arguments; returns what json can write, or `RawJson`, or raises RelayError.
+        parameters: positional ones; None hands the decoded "params" over as they are.
+        is_async: the function is a coroutine function; other calls of a batch run meanwhile.
     """
 
     name: str
     function: Callable[..., object]
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[Parameter, ...] | None = ()
+    is_async: bool = False
 
     @property
     def namespace(self) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from relay.primitives.errors import RelayError
 from relay.rpc.dispatcher import Dispatcher
 from relay.rpc.errors import parse_error
 from relay.rpc.messages import NULL, encode_error
+from relay.rpc.meters import Meters
 from relay.rpc.methods import DEFAULT_HTTP_MODULES
+from relay.rpc.origins import Cors
 
 __all__ = ["HttpAnswer", "HttpRequest", "JsonRpcOverHttp", "RpcHttpOptions"]
 
@@ -26,10 +28,12 @@ class RpcHttpOptions:
     Attributes:
         modules: offered by HTTP; admin only when it is named here.
         body_bytes: of a request (geth: HTTPBodyLimit).
+        cors_origins: of pages that may read answers (geth: --http.corsdomain).
     """
 
     modules: tuple[str, ...] = DEFAULT_HTTP_MODULES
     body_bytes: int = 5 * 1024 * 1024
+    cors_origins: tuple[str, ...] = ()
 
 
 class HttpRequest(Protocol):
@@ -48,6 +52,11 @@ class HttpRequest(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Names in any case."""
+        ...
+
+    @property
+    def client(self) -> str:
+        """IP address of who asks."""
         ...
 
     @property
@@ -76,14 +85,33 @@ class HttpAnswer:
 
 
 class JsonRpcOverHttp:
-    """Answers HTTP requests by a dispatcher; without CORS headers, so no page of another origin can read."""
+    """Answers HTTP requests by a dispatcher.
 
-    def __init__(self, dispatcher: Dispatcher, *, options: RpcHttpOptions | None = None) -> None:
+    Args:
+        dispatcher: of the modules that are offered.
+        options: limits, and pages that may read answers: without any no page of another origin can.
+        meters: count the calls of each address; None for no limit.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, options: RpcHttpOptions | None = None, meters: Meters | None = None
+    ) -> None:
         self._dispatcher = dispatcher
         self._options = options or RpcHttpOptions()
+        self._cors = Cors(self._options.cors_origins)
+        self._meters = meters
 
     async def answer(self, request: HttpRequest) -> HttpAnswer:
         """Answer one request."""
+        if not self._cors.is_on:
+            return await self._answer(request)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return HttpAnswer(204, content_type="", headers=self._cors.preflight(request.headers))
+        answer = await self._answer(request)
+        headers = {**answer.headers, **self._cors.headers(request.method, request.headers)}
+        return replace(answer, headers=headers)
+
+    async def _answer(self, request: HttpRequest) -> HttpAnswer:
         refusal = self._refuse(request)
         if refusal is not None:
             return refusal
@@ -91,7 +119,8 @@ class JsonRpcOverHttp:
             body = await request.read(self._options.body_bytes)
         except RelayError as error:
             return HttpAnswer(200, encode_error(NULL, parse_error(str(error))).encode())
-        return HttpAnswer(200, await self._dispatcher.answer(body))
+        meter = None if self._meters is None else self._meters.of_address(request.client)
+        return HttpAnswer(200, await self._dispatcher.answer(body, meter))
 
     def _refuse(self, request: HttpRequest) -> HttpAnswer | None:
         """Return the answer to what gets no further, or None."""

@@ -14,7 +14,22 @@ from typing import Final
 from relay.primitives.errors import DecodeError
 from relay.rpc.errors import invalid_params
 
-__all__ = ["DATA", "TEXT", "TEXTS", "Number", "Parameter", "bind", "hex_data", "hex_quantity", "quantity"]
+__all__ = [
+    "ADDRESS",
+    "ANY",
+    "DATA",
+    "HASH",
+    "OPTIONAL_FLAG",
+    "TEXT",
+    "TEXTS",
+    "Number",
+    "Parameter",
+    "bind",
+    "hex_data",
+    "hex_quantity",
+    "optional",
+    "quantity",
+]
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]*")
 _MAX_QUANTITY_DIGITS: Final = 16  # 64 bits
@@ -29,9 +44,20 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One positional parameter of a method, required."""
+    """One positional parameter of a method.
+
+    Attributes:
+        parse: from decoded JSON to the argument.
+        optional: None stands for one that is absent or null (geth: a pointer).
+    """
 
     parse: Callable[[object], object]
+    optional: bool = False
+
+
+def optional(parameter: Parameter) -> Parameter:
+    """Return the parameter as one that may be left out."""
+    return Parameter(parameter.parse, optional=True)
 
 
 def hex_digits(text: str) -> str:
@@ -122,9 +148,41 @@ def _texts(value: object) -> list[str]:
     return [_text(each) for each in value]
 
 
+def _fixed(size: int, go_type: str) -> Callable[[object], bytes]:
+    """Return the reader of data of one size (geth: hexutil.UnmarshalFixedJSON)."""
+
+    def read(value: object) -> bytes:
+        if not isinstance(value, str):
+            raise DecodeError(f"json: cannot unmarshal non-string into Go value of type {go_type}")
+        try:
+            digits = hex_digits(value)
+            if len(digits) % 2:
+                raise DecodeError("hex string of odd length")
+            if len(digits) == 2 * size and not _HEX.fullmatch(digits):
+                raise DecodeError("invalid hex string")
+        except DecodeError as error:
+            raise DecodeError(f"json: cannot unmarshal {error} into Go value of type {go_type}") from None
+        if len(digits) != 2 * size:
+            raise DecodeError(f"hex string has length {len(digits)}, want {2 * size} for {go_type}")
+        return bytes.fromhex(digits)
+
+    return read
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        kind = "string" if isinstance(value, str) else _go_kind(value)
+        raise DecodeError(f"json: cannot unmarshal {kind} into Go value of type bool")
+    return value
+
+
 DATA: Final = Parameter(_data)
 TEXT: Final = Parameter(_text)
 TEXTS: Final = Parameter(_texts)
+HASH: Final = Parameter(_fixed(32, "common.Hash"))
+ADDRESS: Final = Parameter(_fixed(20, "common.Address"))
+ANY: Final = Parameter(lambda value: value)
+OPTIONAL_FLAG: Final = Parameter(_flag, optional=True)
 
 
 def bind(params: object, wanted: Sequence[Parameter]) -> list[object]:
@@ -141,16 +199,22 @@ def bind(params: object, wanted: Sequence[Parameter]) -> list[object]:
         params = []
     if not isinstance(params, list):
         raise invalid_params("non-array args")
-    bound = []
+    bound: list[object] = []
     for index, value in enumerate(params):
         if index >= len(wanted):
             raise invalid_params(f"too many arguments, want at most {len(wanted)}")
-        if value is None:
-            raise invalid_params(f"missing value for required argument {index}")
-        try:
-            bound.append(wanted[index].parse(value))
-        except DecodeError as error:
-            raise invalid_params(f"invalid argument {index}: {error}") from None
-    if len(bound) < len(wanted):
-        raise invalid_params(f"missing value for required argument {len(bound)}")
+        bound.append(_argument(index, value, wanted[index]))
+    for parameter in wanted[len(bound) :]:
+        bound.append(_argument(len(bound), None, parameter))
     return bound
+
+
+def _argument(index: int, value: object, parameter: Parameter) -> object:
+    if value is None:
+        if parameter.optional:
+            return None
+        raise invalid_params(f"missing value for required argument {index}")
+    try:
+        return parameter.parse(value)
+    except DecodeError as error:
+        raise invalid_params(f"invalid argument {index}: {error}") from None

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["DhtView", "NodeInfo", "NodeView", "PeerView", "PoolStatus", "PoolView", "TxSubmitter"]
+if TYPE_CHECKING:
+    from relay.chain.transactions import Transaction
+    from relay.relaying.own import Progress
+
+__all__ = [
+    "DhtView",
+    "HeadView",
+    "NodeInfo",
+    "NodeView",
+    "OwnView",
+    "PeerView",
+    "PoolStatus",
+    "PoolTable",
+    "PoolView",
+    "TxSubmitter",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +167,63 @@ class PoolView(Protocol):
 
     def status(self) -> PoolStatus:
         """Count."""
+        ...
+
+
+class PoolTable(PoolView, Protocol):
+    """The transactions of the pool, as far as eth_* and txpool_* look."""
+
+    def transaction(self, tx_hash: bytes, /) -> Transaction | None:
+        """Return one that is held."""
+        ...
+
+    def signers(self) -> Sequence[bytes]:
+        """Return the public keys of all senders."""
+        ...
+
+    def sent_by(self, signer: bytes, /) -> tuple[bytes, list[Transaction]]:
+        """Return address and transactions of a sender in order of nonce, none for one that is gone."""
+        ...
+
+
+class HeadView(Protocol):
+    """The chain, as far as it is known without one."""
+
+    @property
+    def latest_block(self) -> int:
+        """Number of the latest block that our peers agree on."""
+        ...
+
+
+class OwnView(Protocol):
+    """Transactions of our own users, in the pool or not any more (`relay.relaying.own.OwnTransactions`)."""
+
+    def __contains__(self, tx_hash: object, /) -> bool:
+        """Tell whether a hash is one of theirs."""
+        ...
+
+    def progress(self, tx_hash: bytes, /) -> Progress | None:
+        """Tell how far it has come."""
+        ...
+
+    def waiting(self) -> list[bytes]:
+        """Return the hashes of those in no block."""
+        ...
+
+    def oldest_wait(self) -> float | None:
+        """Return for how many seconds the oldest of them has waited."""
+        ...
+
+    def nonces(self, address: bytes, /) -> frozenset[int] | None:
+        """Return the nonces in the pool of one of our users; None for another sender."""
+        ...
+
+    def mined(self, tx_hash: bytes, number: int, block_hash: bytes, /) -> None:
+        """Take that a block has it."""
+        ...
+
+    def unmined(self, tx_hash: bytes, /) -> None:
+        """Take that this block is no part of the chain any more."""
         ...
 
 

@@ -10,8 +10,13 @@ from relay.discovery.dns.servers import DnsServer
 from relay.discovery.nat import NatChoice
 from relay.primitives.address import Address, TcpAddress, unix_address
 from relay.primitives.errors import UsageError
+from relay.rpc.meters import Rate
+from relay.rpc.upstream.options import Balance
+from relay.rpc.upstream.urls import UpstreamUrl
 from relay.settings import sources
+from relay.settings.tor_rules import check_tor_settings, onion_warnings
 from relay.settings.values import is_loopback
+from relay.tor.bridges import Bridge, Transport
 from relay.transports.policy import Mode
 
 Clearnet = Literal["direct", "tor", "off"]
@@ -31,6 +36,11 @@ class Settings:
     listen_address: str
     port: int
     eth_versions: tuple[int, ...]
+    blob_pool: int
+    chain_cache: int
+    request_patience: int
+    range_step: int
+    beacon_api: UpstreamUrl | None
     tor_proxy: Address | None
     tor_proxy_remote_ok: bool
     prefer_tor: bool
@@ -39,11 +49,20 @@ class Settings:
     tor_control: Address | None
     tor_password_file: Path | None
     tor_launch: bool
+    tor_bridge: tuple[Bridge, ...]
+    tor_transport: tuple[Transport, ...]
+    tor_vanguards: Literal["lite", "off"] | None
     onion_service: Literal["auto", "off"]
     onion_port: int
     onion_listen: Address | None
     onion_target: Address | None
     onion_address: str | None
+    onion_pow: Literal["auto", "off"]
+    onion_max_streams: int
+    onion_intro_points: int | None
+    onion_circuit_ids: Literal["auto", "on", "off"]
+    onion_auth_clients: Path | None
+    onion_auth_keys: Path | None
     nodekey: Path | None
     onion_key: Path | None
     static_nodes: Path | None
@@ -62,6 +81,25 @@ class Settings:
     http_addr: str
     http_port: int
     http_api: tuple[str, ...]
+    http_corsdomain: tuple[str, ...]
+    http_vhosts: tuple[str, ...]
+    http_jwtsecret: Path | None
+    ws: bool
+    ws_addr: str
+    ws_port: int
+    ws_api: tuple[str, ...]
+    ws_origins: tuple[str, ...]
+    rpc_upstream: tuple[UpstreamUrl, ...]
+    rpc_balance: Balance
+    rpc_hedge: int
+    rpc_cache: int
+    rpc_allow: tuple[str, ...]
+    rpc_deny: tuple[str, ...]
+    rpc_rate: Rate | None
+    also_submit_upstream: bool
+    verdict: Literal["none", "upstream"]
+    peer_tx_rate: int
+    tx_rate: int
     ipcpath: Path | None
     log_format: Literal["text", "json"] | None
     verbosity: int
@@ -73,8 +111,10 @@ class Settings:
         self._check_clearnet()
         self._check_tor_is_local()
         self._check_onion()
+        check_tor_settings(self)
         self._check_ipc_path()
         self._check_discovery()
+        self._check_upstreams()
 
     @property
     def has_tor(self) -> bool:
@@ -123,17 +163,55 @@ class Settings:
         return self.has_tor and (self.onion_address is not None or self.onion_service == "auto")
 
     @property
+    def is_private(self) -> bool:
+        """Whether only chosen clients can find the onion service, so that its address is told to nobody."""
+        return self.onion_auth_clients is not None
+
+    @property
+    def shows_circuits(self) -> bool:
+        """Whether Tor writes a line with its circuit's id before each connection to the onion service."""
+        if self.onion_circuit_ids == "auto":
+            return self.tor_launch and self.onion_service == "auto"
+        return self.onion_circuit_ids == "on"
+
+    @property
     def sources(self) -> frozenset[str]:
         """Where peers are found: what was asked for, or what the mode has by itself."""
         if self.discovery is not None:
             return frozenset(self.discovery) - {"off"}
         found = sources.BY_MODE[self.mode]
+        if self.is_private:  # whoever is told the address learns that this relay exists
+            found -= sources.TOR
         return found | {"dns"} if self.dns_lists else found
 
     def _check_discovery(self) -> None:
         if self.discovery is not None:
             sources.check(self.discovery, self.mode, has_lists=bool(self.dns_lists))
         self.nat.check_mode(self.mode)
+
+    def _check_upstreams(self) -> None:
+        if self.also_submit_upstream and not self.rpc_upstream:
+            raise UsageError("--also-submit-upstream needs somebody to submit to: add --rpc-upstream URL")
+        if self.verdict == "upstream" and not self.rpc_upstream:
+            raise UsageError("--verdict upstream needs a node that rules: add --rpc-upstream URL")
+        for place, url in enumerate(self.rpc_upstream, 1):
+            self._check_reachable(
+                url, f"--rpc-upstream: upstream {place}", "its unix socket, or its onion address"
+            )
+        if self.beacon_api is not None:
+            self._check_reachable(self.beacon_api, "--beacon-api: it", "its onion address")
+
+    def _check_reachable(self, url: UpstreamUrl, what: str, instead: str) -> None:
+        if url.is_onion and not self.has_tor:
+            raise UsageError(
+                f"{what} is an onion service, which needs Tor:"
+                " add --tor-proxy 127.0.0.1:9050, or --tor-launch"
+            )
+        if self.mode.hides_ip and url.endpoint is not None and url.endpoint.is_private:
+            raise UsageError(
+                f"{what} is on this host or its network, which Tor can't reach,"
+                f" and {self.mode.value} reaches nothing else: give {instead}"
+            )
 
     def _check_tor_is_one(self) -> None:
         if not self.tor_launch:
@@ -232,6 +310,11 @@ class Settings:
             )
         if self.onion_listen is not None and not self.onion_listen.is_local:
             found.append(f"--onion-listen {self.onion_listen} is not loopback: let only Tor reach it")
-        if self.http and not is_loopback(self.http_addr):
-            found.append(f"JSON-RPC on {self.http_addr} is open to others: put it behind authentication")
+        exposed = {addr for on, addr in ((self.http, self.http_addr), (self.ws, self.ws_addr)) if on}
+        for addr in sorted(each for each in exposed if not is_loopback(each)):
+            if self.http_jwtsecret is None:
+                found.append(f"JSON-RPC on {addr} is open to others: give --http.jwtsecret FILE")
+        found += onion_warnings(self)
+        if self.also_submit_upstream:
+            found.append("upstreams are shown the transactions of our own users: they learn who sends them")
         return tuple(found)

@@ -8,7 +8,8 @@ from typing import Final
 from relay.discovery.nat import parse_nat
 from relay.primitives.node import Node
 from relay.protocols.dnsdisc.entries import Link
-from relay.settings import sources, values
+from relay.rpc.upstream.policy import check_pattern
+from relay.settings import sources, tor_values, values
 from relay.settings.values import Parser
 
 
@@ -24,6 +25,7 @@ class Option:
         group: heading in the help.
         text: one line of help.
         toml: the key in TOML where it can't be the name.
+        repeats: whether the flag may be given several times, which makes a list of all.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Option:
     group: str
     text: str
     toml: str = ""
+    repeats: bool = False
 
     @property
     def attribute(self) -> str:
@@ -62,15 +65,20 @@ class Option:
     @property
     def is_list(self) -> bool:
         """Whether the value is a list: commas in text, an array in TOML."""
-        plain = self.parse in (values.eth_versions, values.dns_servers)
-        return plain or isinstance(self.parse, values.Words | values.Items)
+        plain = self.parse in (values.eth_versions, values.dns_servers, values.upstreams)
+        return plain or self.repeats or isinstance(self.parse, values.Words | values.Items)
 
 
 _PORT: Final = values.WholeNumber(0, 65535)
 _PORT_ONE: Final = values.WholeNumber(1, 65535)
-_HTTP_MODULES: Final = values.Words("eth", "net", "web3", "txpool", "admin", "rpc")
+_HTTP_MODULES: Final = values.Words(
+    "eth", "net", "web3", "txpool", "admin", "rpc", "debug", "trace", "ots", "erigon"
+)
+_PATTERNS: Final = values.Items(check_pattern)
+_ORIGINS: Final = values.Items(values.text)
 
 _B, _N, _T, _P, _D, _O = "basics", "network", "Tor", "peers", "discovery", "what it shows"
+_R = "JSON-RPC"
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("datadir", values.path, None, "DIR", _B, "keys and state (default: XDG data folder /pyrelay)"),
@@ -87,7 +95,25 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "clearnet listener; none where IPs are hidden",
     ),
     Option("port", _PORT, "30303", "PORT", _N, "clearnet listener's port"),
-    Option("eth-versions", values.eth_versions, "69,70,71", "LIST", _N, "eth versions that are offered"),
+    Option(
+        "eth-versions", values.eth_versions, "68,69,70,71,72", "LIST", _N, "eth versions that are offered"
+    ),
+    Option("chain-cache", values.WholeNumber(1, 1 << 20), "64", "MIB", _N, "blocks held to answer requests"),
+    Option(
+        "request-patience", values.WholeNumber(1, 60), "4", "SECONDS", _N, "how long peers wait for blocks"
+    ),
+    Option(
+        "range-step", values.WholeNumber(1, 1 << 20), "32", "N", _N, "blocks between updates of our range"
+    ),
+    Option(
+        "beacon-api",
+        values.beacon_api,
+        None,
+        "URL",
+        _N,
+        "consensus node that tells the head, above all peers",
+    ),
+    Option("blob-pool", values.WholeNumber(0, 1 << 20), "128", "MIB", _N, "blobs held; 0: none are relayed"),
     Option("tor-proxy", values.destination, None, "ADDR", _T, "Tor's SOCKS5 proxy, HOST:PORT or unix:PATH"),
     Option("tor-proxy-remote-ok", values.boolean, "false", "", _T, "allow a Tor that is not on this host"),
     Option("prefer-tor", values.boolean, "false", "", _T, "dial the onion first where a peer has both"),
@@ -103,6 +129,27 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("tor-control", values.destination, None, "ADDR", _T, "Tor's control port (default: probed)"),
     Option("tor-password-file", values.path, None, "FILE", _T, "password of the control port"),
     Option("tor-launch", values.boolean, "false", "", _T, "start an own tor in DATADIR/tor"),
+    Option(
+        "tor-bridge",
+        tor_values.bridges,
+        "",
+        "LINE",
+        _T,
+        "own tor: enter by this bridge, [TRANSPORT] IP:PORT [FINGERPRINT] [KEY=VALUE ...]; repeatable",
+        repeats=True,
+    ),
+    Option(
+        "tor-transport",
+        tor_values.pluggable_transports,
+        "",
+        "NAME=PATH",
+        _T,
+        "own tor: the program of a bridge's transport, obfs4=/usr/bin/obfs4proxy; repeatable",
+        repeats=True,
+    ),
+    Option(
+        "tor-vanguards", values.one_of("lite", "off"), None, "lite|off", _T, "own tor: keep to few second hops"
+    ),
     Option("onion-service", values.one_of("auto", "off"), "auto", "auto|off", _T, "publish an onion service"),
     Option("onion-port", _PORT_ONE, "30303", "PORT", _T, "public port of the onion service"),
     Option(
@@ -129,6 +176,28 @@ OPTIONS: Final[tuple[Option, ...]] = (
         _T,
         "an address served by torrc instead; needs --onion-listen",
     ),
+    Option("onion-pow", values.one_of("auto", "off"), "auto", "auto|off", _T, "proof of work under load"),
+    Option("onion-max-streams", _PORT, "16", "N", _T, "streams of one visitor's circuit; 0: no limit"),
+    Option(
+        "onion-intro-points",
+        values.WholeNumber(1, 20),
+        None,
+        "N",
+        _T,
+        "own tor: introduction points (default: 3)",
+    ),
+    Option(
+        "onion-circuit-ids",
+        values.one_of("auto", "on", "off"),
+        "auto",
+        "HOW",
+        _T,
+        "limits for each visitor's circuit; auto: with the own tor; on: torrc exports circuit ids",
+    ),
+    Option(
+        "onion-auth-clients", values.path, None, "FILE", _T, "x25519 keys, one a line: nobody else finds us"
+    ),
+    Option("onion-auth-keys", values.path, None, "FILE|DIR", _T, "our keys to private onions (.auth_private)"),
     Option(
         "nodekey", values.path, None, "FILE", _P, "secp256k1 key, 64 hex digits (default: DATADIR/nodekey)"
     ),
@@ -199,6 +268,90 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("http.port", _PORT, "8545", "PORT", _O, "its port"),
     Option(
         "http.api", _HTTP_MODULES, "eth,net,web3", "LIST", _O, "its modules; admin only if you ask for it"
+    ),
+    Option("http.corsdomain", _ORIGINS, "", "LIST", _O, "pages that may read answers, * for all"),
+    Option("http.vhosts", _ORIGINS, "localhost", "LIST", _O, "host names that are served, * for all"),
+    Option(
+        "http.jwtsecret", values.path, None, "FILE", _O, "callers of http and ws need a token of this secret"
+    ),
+    Option("ws", values.boolean, "false", "", _O, "JSON-RPC over WebSocket", toml="ws.enabled"),
+    Option("ws.addr", values.ip_address, "127.0.0.1", "IP", _O, "its address"),
+    Option("ws.port", _PORT, "8546", "PORT", _O, "its port; may be that of http"),
+    Option("ws.api", _HTTP_MODULES, "eth,net,web3", "LIST", _O, "its modules"),
+    Option("ws.origins", _ORIGINS, "", "LIST", _O, "pages that may connect, * for all"),
+    Option(
+        "rpc-upstream",
+        values.upstreams,
+        "",
+        "LIST",
+        _R,
+        "nodes asked for what we lack: http, https, ws, wss, /PATH",
+    ),
+    Option(
+        "rpc-balance",
+        values.one_of("ordered", "balanced"),
+        "ordered",
+        "HOW",
+        _R,
+        "the first that works, or all in turn",
+    ),
+    Option(
+        "rpc-hedge",
+        values.WholeNumber(0, 60_000),
+        "0",
+        "MS",
+        _R,
+        "ask a second one after this long; 0: never",
+    ),
+    Option(
+        "rpc-cache",
+        values.WholeNumber(0, 1 << 20),
+        "32",
+        "MIB",
+        _R,
+        "answers of finalized blocks that are kept",
+    ),
+    Option(
+        "rpc-allow",
+        _PATTERNS,
+        "",
+        "LIST",
+        _R,
+        "methods that http and ws serve (default: all), such as eth_*,debug_trace*",
+    ),
+    Option("rpc-deny", _PATTERNS, "", "LIST", _R, "methods that they do not, whatever is allowed"),
+    Option("rpc-rate", values.rate, "0", "N[/s]", _R, "calls of one client of http and ws; 0: no limit"),
+    Option(
+        "also-submit-upstream",
+        values.boolean,
+        "false",
+        "",
+        _R,
+        "show our users' transactions to the upstreams, too",
+    ),
+    Option(
+        "verdict",
+        values.one_of("none", "upstream"),
+        "none",
+        "WHO",
+        _R,
+        "who rules on peers' transactions before they go on: none, or the upstream by taking them",
+    ),
+    Option(
+        "peer-tx-rate",
+        values.WholeNumber(0, 1_000_000),
+        "2000",
+        "N",
+        _P,
+        "transactions a second that a peer may bring; beyond, it is read more slowly; 0: no limit",
+    ),
+    Option(
+        "tx-rate",
+        values.WholeNumber(0, 1_000_000),
+        "10000",
+        "N",
+        _P,
+        "the same of all peers together",
     ),
     Option("ipcpath", values.path, None, "FILE", _O, "JSON-RPC socket (default: DATADIR/pyrelay.ipc)"),
     Option(

@@ -12,14 +12,14 @@ ALL: Final = ("v4", "v5", "dns", "onion", "dht")
 
 _UDP: Final = frozenset({"v4", "v5"})
 _CLEARNET: Final = frozenset({"v4", "v5", "dns"})
-_TOR: Final = frozenset({"onion", "dht"})
+TOR: Final = frozenset({"onion", "dht"})
 
 BY_MODE: Final[dict[Mode, frozenset[str]]] = {
     Mode.NO_TOR: _CLEARNET,
-    Mode.DEFAULT: _CLEARNET | _TOR,
-    Mode.PREFER_TOR: _CLEARNET | _TOR,
-    Mode.CLEARNET_TOR: _TOR | {"dns"},
-    Mode.ONLY_ONION: _TOR,
+    Mode.DEFAULT: _CLEARNET | TOR,
+    Mode.PREFER_TOR: _CLEARNET | TOR,
+    Mode.CLEARNET_TOR: TOR | {"dns"},
+    Mode.ONLY_ONION: TOR,
 }
 """What is on when nobody says otherwise; a list that is given adds dns to only-onion."""
 
@@ -39,8 +39,8 @@ def check(chosen: Collection[str], mode: Mode, *, has_lists: bool) -> None:
             f"--discovery {which} sends UDP from this host's own address, which {mode.value} hides:"
             " UDP does not go through Tor. Use onion,dht"
         )
-    if mode is Mode.NO_TOR and names & _TOR:
-        which = ",".join(sorted(names & _TOR))
+    if mode is Mode.NO_TOR and names & TOR:
+        which = ",".join(sorted(names & TOR))
         raise UsageError(f"--discovery {which} needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
     if "dht" in names and "onion" not in names:
         raise UsageError("--discovery dht stands on the onion nodes: use onion,dht")

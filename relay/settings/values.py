@@ -13,6 +13,8 @@ from relay.primitives.address import Address, TcpAddress, parse_address, parse_i
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.onion import parse_onion
 from relay.protocols.eth.versions import BY_VERSION
+from relay.rpc.meters import Rate, parse_rate
+from relay.rpc.upstream.urls import Scheme, UpstreamUrl, parse_upstream, parse_upstreams
 
 Parser: TypeAlias = Callable[[str], Any]
 
@@ -110,6 +112,30 @@ def eth_versions(text: str) -> tuple[int, ...]:
             raise UsageError(f"{shown(word.strip())} is no eth version known here: {known}")
         versions.append(int(word))
     return tuple(sorted(set(versions)))
+
+
+def upstreams(text: str) -> tuple[UpstreamUrl, ...]:
+    """Read a comma-separated list of nodes; an empty text is none. They are not repeated in errors: keys."""
+    try:
+        return parse_upstreams(text)
+    except DecodeError as error:
+        raise UsageError(str(error)) from None
+
+
+def beacon_api(text: str) -> UpstreamUrl:
+    """Read the URL of a consensus node. It is not repeated in errors: keys."""
+    try:
+        url = parse_upstream(text)
+    except DecodeError as error:
+        raise UsageError(str(error)) from None
+    if url.scheme not in (Scheme.HTTP, Scheme.HTTPS):
+        raise UsageError("a consensus node is asked by http:// or https://")
+    return url
+
+
+def rate(text: str) -> Rate | None:
+    """Read calls in a time; 0 is no limit."""
+    return None if text.strip() == "0" else parse_rate(text)
 
 
 def dns_servers(text: str) -> tuple[DnsServer, ...]:

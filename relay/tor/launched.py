@@ -10,19 +10,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
 
 from relay.primitives.address import UnixAddress
-from relay.primitives.errors import LocalError, StorageError, TorControlError
+from relay.primitives.errors import LocalError, StorageError, TorControlError, UsageError
 from relay.tor.address import Opener, Streams
 from relay.tor.backoff import Backoff
+from relay.tor.bridges import Bridge, Transport, bridge_lines, check_programs
 from relay.tor.control import ControlOptions, TorControl
 from relay.tor.process import TorProcess, check_version, tor_version
 from relay.tor.torrc import client_torrc
-from relay.tor.version import TorVersion
+from relay.tor.version import FIRST_WITH_VANGUARDS, TorVersion
 
 START_DEADLINE: Final = 30.0  # seconds until the control port answers; loading a data folder can be slow
 POLL_INTERVAL: Final = 0.1  # seconds
@@ -33,6 +35,30 @@ log = structlog.get_logger("relay.tor")
 Sleep = Callable[[float], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """How our own Tor reaches its network."""
+
+    bridges: tuple[Bridge, ...] = ()
+    """Entered by these alone, where the network blocks Tor."""
+    transports: tuple[Transport, ...] = ()
+    """The programs that speak to them."""
+    vanguards: bool | None = None
+    """Keep to few second hops for some days (vanguards-lite); None leaves it to Tor, which does."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of torrc.
+
+        Raises:
+            UsageError: a bridge's transport has no program, or the other way round.
+        """
+        lines = bridge_lines(self.bridges, self.transports)
+        if self.vanguards is not None:
+            lines.append(f"VanguardsLiteEnabled {int(self.vanguards)}")
+        return lines
+
+
 class LaunchedTor:
     """A Tor of our own: `prepare` once, then `run` keeps it alive until cancelled.
 
@@ -40,6 +66,7 @@ class LaunchedTor:
         binary: tor's path, from `find_tor`.
         directory: DATADIR/tor.
         opener: connects to an address; from the app's socket factory.
+        options: bridges and vanguards.
         extra: more torrc lines, such as those of a private network.
         sleep: waits between looks and restarts.
     """
@@ -50,19 +77,27 @@ class LaunchedTor:
         directory: Path,
         opener: Opener,
         *,
+        options: LaunchOptions | None = None,
         extra: Sequence[str] = (),
         sleep: Sleep = asyncio.sleep,
         start_deadline: float = START_DEADLINE,
     ) -> None:
         self._binary, self._opener, self._sleep = binary, opener, sleep
         self._start_deadline = start_deadline
+        self._options = options or LaunchOptions()
         self.directory = directory.absolute()
         self._sockets, self._temporary = _socket_folder(self.directory)
         self.socks = UnixAddress(str(self._sockets / "socks"))
         self.control = UnixAddress(str(self._sockets / "control"))
-        lines = client_torrc(self.directory, self.socks, self.control, os.getpid(), extra)
+        more = [*self._options.lines, *extra]
+        lines = client_torrc(self.directory, self.socks, self.control, os.getpid(), more)
         self.process = TorProcess(binary, self.directory, lines)
         self.version: TorVersion | None = None
+
+    @property
+    def service_folder(self) -> Path:
+        """Where an onion service in its configuration has its key."""
+        return self.directory / "service"
 
     async def open_control(self) -> Streams:
         """Connect to its control port; what `OnionService` takes as `open_stream`."""
@@ -72,10 +107,13 @@ class LaunchedTor:
         """Check the program before anything is started.
 
         Raises:
-            UsageError: it is missing, no Tor, or too old.
+            UsageError: it is missing, no Tor, or too old; or a transport's program is missing.
         """
         self.version = await tor_version(self._binary)
         check_version(self.version)
+        if self._options.vanguards is not None and self.version < FIRST_WITH_VANGUARDS:
+            raise UsageError(f"--tor-vanguards needs tor {FIRST_WITH_VANGUARDS}: this one is {self.version}")
+        check_programs(self._options.transports)
         return self.version
 
     async def run(self, on_started: Callable[[], None] = lambda: None) -> None:

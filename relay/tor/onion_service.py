@@ -1,7 +1,7 @@
-"""Our onion service at a Tor that someone else runs: published, watched, brought back, withdrawn.
+"""Our onion service: published, watched, brought back, withdrawn.
 
 Spec: control-spec, "ADD_ONION", "HS_DESC". The service is bound to the control connection (no Detach),
-so that Tor drops it when this program dies.
+so that Tor drops it when this program dies; at a Tor of our own it ends with that Tor.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from relay.primitives.errors import TorControlError, UsageError
 from relay.primitives.onion import OnionAddress, OnionKey
 from relay.tor.address import OpenStream
 from relay.tor.backoff import Backoff
+from relay.tor.client_auth import AuthorizedClient, OnionAccess, forget_access, give_access
 from relay.tor.control import CommandRefused, ControlOptions, TorControl
 from relay.tor.control_protocol import Reply
+from relay.tor.health import DESCRIPTOR_LIFETIME, IntroductionWatch
+from relay.tor.publishing import MAX_STREAMS, Published, ServiceFolder, publisher_of
+from relay.tor.single_hop import refuse_single_hop
 from relay.tor.status import StatusBoard
 
 HEALTH_INTERVAL: Final = 30.0  # seconds
 WITHDRAW_DEADLINE: Final = 2.0  # seconds, of the five that a clean stop has
-MAX_STREAMS: Final = 16  # a rendezvous circuit; an honest peer needs one for RLPx and few for discovery
-_BAD_ARGUMENT: Final = 512
 _COLLISION: Final = "collision"
 
 log = structlog.get_logger("relay.tor")
@@ -47,6 +49,10 @@ class OnionServiceOptions:
     """Ask for proof of work under load, where Tor can (0.4.9.2)."""
     max_streams: int = MAX_STREAMS
     """Streams a circuit may have; one more closes the circuit. 0 for no limit."""
+    clients: tuple[AuthorizedClient, ...] = ()
+    """Who may find the service; none given: everybody."""
+    folder: ServiceFolder | None = None
+    """Serve it from a folder of our own Tor, which can do more than ADD_ONION."""
     health_interval: float = HEALTH_INTERVAL
     withdraw_deadline: float = WITHDRAW_DEADLINE
 
@@ -55,6 +61,13 @@ class OnionServiceOptions:
             raise UsageError(f"onion port {self.virtual_port} is not between 1 and 65535")
         if len(str(parse_address(self.target)).split()) != 1:
             raise UsageError(f"tor cannot be told a socket path with a blank in it: {self.target!r}")
+
+    @property
+    def published(self) -> Published:
+        """What Tor is told."""
+        return Published(
+            self.key, self.virtual_port, self.target, self.pow_defenses, self.max_streams, self.clients
+        )
 
 
 class OnionService:
@@ -66,6 +79,8 @@ class OnionService:
         board: where the state is shown.
         on_up: told the address each time peers can reach it.
         on_down: told why each time they no longer can.
+        watched: the address of a service that torrc serves: its uploads and introduction points are counted.
+        access: our keys to onions that are not for everybody.
         sleep: waits between attempts.
     """
 
@@ -78,9 +93,13 @@ class OnionService:
         on_up: Callable[[OnionAddress], None] = lambda _: None,
         on_down: Callable[[str], None] = lambda _: None,
         control: ControlOptions | None = None,
+        watched: OnionAddress | None = None,
+        access: tuple[OnionAccess, ...] = (),
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._options = options
+        self._publisher = None if options is None else publisher_of(options.published, options.folder)
+        self._access, self._given = access, list[OnionAccess]()
         self._control_options = control or ControlOptions()
         self._open_stream = open_stream
         self._board = board
@@ -88,6 +107,9 @@ class OnionService:
         self._sleep = sleep
         self._health_interval = options.health_interval if options else HEALTH_INTERVAL
         self._backoff = Backoff()
+        address = options.key.address if options else watched
+        self._service_id = "" if address is None else str(address).removesuffix(".onion")
+        self._introductions = IntroductionWatch(self._service_id, board)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -109,7 +131,9 @@ class OnionService:
                     await self._serve(control)
             except TorControlError as error:
                 self._take_down(str(error))
-                self._board.update(control_connected=False, network_live=False, problem=str(error))
+                self._board.update(
+                    control_connected=False, network_live=False, introductions=0, problem=str(error)
+                )
                 pause = self._backoff.next_pause()
                 log.warning("tor control lost", cause=str(error), retry_in=pause)
                 await self._sleep(pause)
@@ -122,7 +146,7 @@ class OnionService:
         try:
             await self._until_bootstrapped(control)
             if self._options is not None:
-                await self._publish(control, self._options)
+                await self._publish(control)
             self._backoff.reset()
             while True:
                 await self._wait(control)
@@ -138,16 +162,19 @@ class OnionService:
             control_connected=True,
             version=control.info.tor_version,
             bootstrap_percent=0,
-            uploads=0,
             problem="",
         )
         for event in ("STATUS_CLIENT", "STATUS_GENERAL"):
             control.listen(event, self._take_status)
         control.listen("NETWORK_LIVENESS", lambda reply: board.take_liveness(reply.text))
-        control.listen("HS_DESC", self._take_descriptor_event)
+        if self._service_id:
+            control.listen("HS_DESC", self._take_descriptor_event)
+            self._introductions.listen(control)
+        await refuse_single_hop(control)
         await control.set_events()
         board.take_bootstrap(await control.get_info("status/bootstrap-phase"))
         board.take_liveness(await control.get_info("network-liveness"))
+        self._given = await give_access(control, self._access)
 
     def _take_status(self, reply: Reply) -> None:
         before = self._board.status.bootstrap_percent
@@ -171,12 +198,13 @@ class OnionService:
 
     # -- the service
 
-    async def _publish(self, control: TorControl, options: OnionServiceOptions) -> None:
+    async def _publish(self, control: TorControl) -> None:
         """Add the service; a leftover of our own earlier connection is waited for."""
         backoff = Backoff()
+        assert self._publisher is not None
         while True:
             try:
-                reply = await self._add(control, options)
+                await self._publisher.add(control)
             except CommandRefused as refusal:
                 if _COLLISION not in refusal.text.lower():
                     raise
@@ -189,64 +217,62 @@ class OnionService:
                     raise control.failure from None
                 continue
             self._board.update(problem="")
-            self._check_address(reply, options)
             return
-
-    async def _add(self, control: TorControl, options: OnionServiceOptions) -> Reply:
-        if options.pow_defenses:
-            try:
-                return await control.command("ADD_ONION", *_add_onion_arguments(options, pow_defenses=True))
-            except CommandRefused as refusal:
-                if refusal.code != _BAD_ARGUMENT:
-                    raise
-                log.warning(
-                    "tor has no proof of work defence for onion services", version=control.info.tor_version
-                )
-        return await control.command("ADD_ONION", *_add_onion_arguments(options, pow_defenses=False))
-
-    @staticmethod
-    def _check_address(reply: Reply, options: OnionServiceOptions) -> None:
-        service = reply.keyword_lines().get("ServiceID", "")
-        if service != _service_id(options.key):
-            raise TorControlError("tor published another onion address than our key's")
 
     def _take_descriptor_event(self, reply: Reply) -> None:
-        """``HS_DESC UPLOADED <address> ...``: a directory holds our descriptor."""
-        options = self._options
+        """``HS_DESC UPLOADED|FAILED <address> ...``: a directory holds our descriptor, or did not take it."""
         words = reply.text.split(" ", 3)
-        if options is None or words[1:3] != ["UPLOADED", _service_id(options.key)]:
+        if words[2:3] != [self._service_id]:
             return
-        first = not self._board.status.service_up
-        self._board.update(uploads=self._board.status.uploads + 1, service_up=True)
-        if first:
-            log.info("onion service published")
-            self._on_up(options.key.address)
+        if words[1] == "FAILED":
+            self._board.take_upload_failure()
+        elif words[1] == "UPLOADED":
+            was_up = self._board.status.service_up
+            self._board.take_upload()
+            if self._options is not None and not was_up:
+                log.info("onion service published")
+                self._on_up(self._options.key.address)
 
     async def _check_health(self, control: TorControl) -> None:
         """Ask whether Tor still has the service, which also proves that the control port answers."""
-        try:
-            held = (await control.get_info("onions/current")).split()
-        except CommandRefused:  # older Tor answers 551 when there is none
-            held = []
-        if self._options is not None and _service_id(self._options.key) not in held:
-            self._take_down("tor no longer holds the onion service")
-            await self._publish(control, self._options)
+        if self._options is None or self._publisher is None:
+            await control.get_info("network-liveness")
+            return
+        reason = await self._why_lost(control)
+        if reason:
+            self._take_down(reason)
+            with suppress(CommandRefused):  # it is gone already, most often
+                await self._publisher.remove(control)
+            await self._publish(control)
+
+    async def _why_lost(self, control: TorControl) -> str:
+        assert self._publisher is not None
+        if not await self._publisher.is_held(control):
+            return "tor no longer holds the onion service"
+        age = self._board.upload_age
+        if self._board.status.service_up and age is not None and age > DESCRIPTOR_LIFETIME:
+            return "no directory took the descriptor for so long that they have none"
+        return ""
 
     def _take_down(self, reason: str) -> None:
         if self._options is None:
             return  # a service that torrc serves is not ours to call gone
         was_up = self._board.status.service_up
-        self._board.update(service_up=False, uploads=0)
+        self._board.update(service_up=False)
         if was_up:
             log.warning("onion service down", cause=reason)
             self._on_down(reason)
 
     async def _withdraw(self, control: TorControl) -> None:
         """Delete the service, within the deadline; Tor would also drop it with the connection."""
-        if self._options is not None and not control.closed:
+        if not control.closed:
+            deadline = self._options.withdraw_deadline if self._options else WITHDRAW_DEADLINE
             with suppress(TimeoutError, TorControlError):
-                async with asyncio.timeout(self._options.withdraw_deadline):
-                    await control.command("DEL_ONION", _service_id(self._options.key))
+                async with asyncio.timeout(deadline):
+                    if self._publisher is not None:
+                        with suppress(CommandRefused):  # it was not there yet
+                            await self._publisher.remove(control)
+                    await forget_access(control, self._given)
         self._take_down(str(control.failure) if control.closed else "withdrawn")
 
 
@@ -262,18 +288,3 @@ class ExternalOnion:
         """Say that it is up."""
         self._board.update(service_up=True)
         self._on_up(self._address)
-
-
-def _service_id(key: OnionKey) -> str:
-    return str(key.address).removesuffix(".onion")
-
-
-def _add_onion_arguments(options: OnionServiceOptions, *, pow_defenses: bool) -> list[str]:
-    arguments = [options.key.add_onion_blob()]
-    if options.max_streams:
-        arguments += ["Flags=MaxStreamsCloseCircuit", f"MaxStreams={options.max_streams}"]
-    if pow_defenses:
-        arguments.append("PoWDefensesEnabled=1")
-    # parsed again, because "localhost" is a name to Tor
-    arguments.append(f"Port={options.virtual_port},{parse_address(options.target)}")
-    return arguments

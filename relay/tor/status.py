@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,13 @@ class TorStatus:
     service_up: bool = False
     """Whether peers can reach our onion address: published and still held by Tor."""
     uploads: int = 0
-    """Descriptor uploads that succeeded since the service was added."""
+    """Descriptor uploads that succeeded since the start."""
+    upload_failures: int = 0
+    """Descriptor uploads that a directory refused or that did not get through, since the start."""
+    last_upload: float | None = None
+    """When the last one succeeded, by the board's clock."""
+    introductions: int = 0
+    """Circuits to introduction points that are established."""
     control_connected: bool = False
     network_live: bool = False
     """Tor's own opinion (network-liveness)."""
@@ -33,9 +40,14 @@ class TorStatus:
 
 
 class StatusBoard:
-    """Holds the snapshot and tells listeners, synchronously, of each change."""
+    """Holds the snapshot and tells listeners, synchronously, of each change.
 
-    def __init__(self) -> None:
+    Args:
+        now: monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._status = TorStatus()
         self._listeners: list[StatusListener] = []
 
@@ -57,7 +69,21 @@ class StatusBoard:
             for listener in self._listeners:
                 listener(changed)
 
+    @property
+    def upload_age(self) -> float | None:
+        """Seconds since a directory last took our descriptor; None before the first time."""
+        last = self._status.last_upload
+        return None if last is None else self._now() - last
+
     # -- what Tor tells
+
+    def take_upload(self) -> None:
+        """A directory holds our descriptor."""
+        self.update(uploads=self._status.uploads + 1, last_upload=self._now(), service_up=True)
+
+    def take_upload_failure(self) -> None:
+        """A directory did not take it."""
+        self.update(upload_failures=self._status.upload_failures + 1)
 
     def take_bootstrap(self, text: str) -> None:
         """Read ``NOTICE BOOTSTRAP PROGRESS=80 TAG=... SUMMARY="..."`` (GETINFO and STATUS_CLIENT alike)."""

@@ -30,3 +30,4 @@ class TorVersion:
 
 OLDEST_SUPPORTED: Final = TorVersion((0, 4, 5, 1))  # ExtendedErrors, ADD_ONION of version 3, MaxStreams
 FIRST_WITH_POW: Final = TorVersion((0, 4, 9, 2))  # ADD_ONION PoWDefensesEnabled
+FIRST_WITH_VANGUARDS: Final = TorVersion((0, 4, 7, 1))  # VanguardsLiteEnabled

@@ -38,13 +38,16 @@ class FirstByteOptions:
 
     Attributes:
         patience: seconds until the first byte; who says nothing is closed.
-        waiting: connections without a first byte; further ones are closed at once.
+        waiting: connections without a first byte; beyond, the one that waits for longest makes room, if it
+            has done so for `spare` seconds; else the new one is closed at once.
+        spare: time enough for whoever has something to say, over Tor as well.
         circuit_line: whether Tor writes a line with its circuit id before all else
             (HiddenServiceExportCircuitID haproxy in torrc). Where it does not, a peer could write its own.
     """
 
     patience: float = 30.0
     waiting: int = 64
+    spare: float = 5.0
     circuit_line: bool = False
 
 
@@ -94,7 +97,7 @@ class Gate:
 
     def has_room(self) -> bool:
         """Whether one more connection may wait for its first byte: for the listener to ask."""
-        return len(self._waiting) < self.options.waiting
+        return len(self._waiting) < self.options.waiting or self._spare() is not None
 
     def protocol(self) -> FirstByte:
         """Make the protocol of a connection that has just come in."""
@@ -110,9 +113,12 @@ class Gate:
 
     def enter(self, connection: FirstByte) -> bool:
         """Let a connection wait; False: there is no room."""
-        if not self.has_room():
+        if len(self._waiting) >= self.options.waiting:
             self.stats.full += 1
-            return False
+            spare = self._spare()
+            if spare is None:
+                return False
+            spare.abort()
         self._waiting[connection] = self._clock.time() + self.options.patience
         self.stats.waiting = len(self._waiting)
         if self._timer is None:
@@ -135,6 +141,12 @@ class Gate:
                 return route.make(circuit)
         self.stats.unknown += 1
         return None
+
+    def _spare(self) -> FirstByte | None:
+        """Return who waits for longest, if that is long enough: silence must not keep others out."""
+        began = self._clock.time() - self.options.spare
+        connection, deadline = next(iter(self._waiting.items()), (None, 0.0))
+        return connection if deadline - self.options.patience <= began else None
 
     def _arm(self) -> None:
         deadline = next(iter(self._waiting.values()), None)

@@ -33,6 +33,7 @@ class Purpose(StrEnum):
     RPC = "rpc"
     DNS = "dns"
     BROADCAST = "broadcast"
+    VERDICT = "verdict"
     PROBE = "probe"
 
 

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
 import shutil
 import socket
-import subprocess
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from relay.primitives.enr import NodeRecord
 from relay.primitives.keys import NodeKey
-from tests.aids.geth_tools import leash
+from tests.aids.line_process import LineProcess, PeerFailed, installed
 
 __all__ = ["TOOLS", "Counterpart", "PeerFailed", "free_udp_port"]
 
-ROOT = Path(__file__).parents[2]
 TOOLS = {"js": "node", "rust": "cargo", "geth": "go"}
 """The counterparts, and what installs them."""
-DEADLINE = 20.0  # seconds for an answer; their own time-outs are shorter
 
 
-class PeerFailed(Exception):
-    """A counterpart says that a command came to nothing."""
-
-
-@cache
 def program(kind: str) -> tuple[str, ...]:
     """Install a counterpart and return how it is started."""
     assert shutil.which(TOOLS[kind]), f"the {kind} counterpart needs {TOOLS[kind]}"
-    script = ROOT / "tools" / f"install-discv5-{kind}.sh"
-    path = subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    path = installed(f"install-discv5-{kind}.sh")
     return ("node", path) if kind == "js" else (path,)
 
 
@@ -63,35 +50,21 @@ class Counterpart:
     def __init__(self, kind: str, key: NodeKey, log: Path, bootnodes: Sequence[NodeRecord] = ()) -> None:
         self.kind, self.key, self.port = kind, key, free_udp_port()
         self._bootnodes = [each.to_text() for each in bootnodes]
-        self._log = log
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._process = LineProcess(program(kind), log)
 
     async def __aenter__(self) -> Self:
-        with self._log.open("ab") as log:
-            self._child = await asyncio.create_subprocess_exec(
-                *leash(),
-                *program(self.kind),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                limit=1 << 20,
-            )
-        self._reader = asyncio.create_task(self._read())
+        await self._process.open()
         try:
             self.record = await self._records(
                 "start", key=self.key.secret.hex(), port=self.port, bootnodes=self._bootnodes
             )
         except BaseException:
-            await self.__aexit__()
+            await self._process.close()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._child.returncode is None:
-            self._child.kill()
-        await self._child.wait()
-        await self._reader
+        await self._process.close()
 
     async def ping(self, to: NodeRecord) -> int:
         """Return the sequence number that the PONG tells."""
@@ -122,34 +95,10 @@ class Counterpart:
 
     async def ask(self, do: str, **arguments: object) -> Any:
         """Give a command; raises PeerFailed."""
-        number = next(self._numbers)
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
-        stdin = self._child.stdin
-        assert stdin is not None
-        stdin.write(json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
-        async with asyncio.timeout(DEADLINE):
-            return await future
+        return await self._process.ask(do, **arguments)
 
     async def _records(self, do: str, **arguments: object) -> Any:
         answer = await self.ask(do, **arguments)
         if isinstance(answer, str):
             return NodeRecord.from_text(answer)
         return [NodeRecord.from_text(each) for each in answer]
-
-    async def _read(self) -> None:
-        stdout = self._child.stdout
-        assert stdout is not None
-        async for line in stdout:
-            self._answered(json.loads(line))
-        for future in self._waiting.values():
-            future.set_exception(PeerFailed(f"the {self.kind} counterpart has ended; see {self._log}"))
-        self._waiting.clear()
-
-    def _answered(self, answer: dict[str, Any]) -> None:
-        future = self._waiting.pop(answer["id"])
-        if future.done():
-            return
-        if "error" in answer:
-            future.set_exception(PeerFailed(f"{self.kind}: {answer['error']}"))
-        else:
-            future.set_result(answer["ok"])

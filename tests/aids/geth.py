@@ -57,6 +57,7 @@ class Geth:
         network_id: int | None = None,
         chain: Path | None = None,
         discovers: bool = False,
+        version: str = "",
     ) -> None:
         """Prepare.
 
@@ -69,6 +70,7 @@ class Geth:
             network_id: another one than the genesis says.
             chain: blocks to import first.
             discovers: it looks for nodes by UDP, too; flags say how.
+            version: another one than the tests are made for, as v1.17.0.
         """
         self.directory = directory
         self.name = directory.name
@@ -76,6 +78,7 @@ class Geth:
         self.enode = ""
         self._genesis, self._flags, self._verbosity = genesis, list(flags), verbosity
         self._max_peers, self._chain, self._discovers = max_peers, chain, discovers
+        self._program = geth_folder(version) / "geth"
         self._network_id = network_id or json.loads(genesis.read_text())["config"]["chainId"]
         self._child: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ class Geth:
         """Run one of geth's commands that end by themselves; what it says goes to the log."""
         with self.log_path.open("ab") as log:
             child = subprocess.Popen(
-                [*leash(), geth_folder() / "geth", *words],
+                [*leash(), self._program, *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -138,7 +141,7 @@ class Geth:
         ]  # fmt: skip
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(
-                [*leash(), geth_folder() / "geth", *flags, *self._flags],
+                [*leash(), self._program, *flags, *self._flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -321,17 +324,44 @@ class Geth:
         return payloads
 
     async def _build_one(self, parent: str, timestamp: int) -> dict[str, Any]:
-        attributes = {
-            "timestamp": hex(timestamp),
-            "prevRandao": ZERO,
-            "suggestedFeeRecipient": "0x" + "11" * 20,
-            "withdrawals": [],
-            "parentBeaconBlockRoot": ZERO,
-        }
-        begun = await self.rpc("engine_forkchoiceUpdatedV3", _forkchoice(parent), attributes)
+        begun = await self.rpc("engine_forkchoiceUpdatedV3", _forkchoice(parent), _attributes(timestamp))
         payload: dict[str, Any] = await self.rpc("engine_getPayloadV5", begun["payloadId"])
         await self.take(payload)
         return payload
+
+    async def grow(self, raws: Iterable[bytes]) -> None:
+        """Make a block of each transaction and have it for the head; some milliseconds each."""
+        timestamp = int((await self.head())["timestamp"], 16)
+        reader, writer = await asyncio.open_unix_connection(self.ipc_path, limit=1 << 20)
+        try:
+            for number, raw in enumerate(raws, 1):
+                words = [_attributes(timestamp + number), ["0x" + raw.hex()], None]
+                made = {"jsonrpc": "2.0", "id": number, "method": "testing_commitBlockV1", "params": words}
+                writer.write(json.dumps(made).encode() + b"\n")
+                async with asyncio.timeout(60.0):
+                    answer = json.loads(await reader.readline())
+                assert "result" in answer, answer
+        finally:
+            writer.close()
+        await self.be_synced()
+
+    async def build_full(self) -> dict[str, Any]:
+        """Build a block of what is in the pool and have it for the head; returns its payload."""
+        head = await self.head()
+        words = _attributes(int(head["timestamp"], 16) + 1)
+        payload: dict[str, Any] = await self.rpc("testing_buildBlockV1", head["hash"], words, None, None)
+        await self.take(payload)
+        return payload
+
+    async def until_head(self, block_hash: str, deadline: float = 60.0) -> None:
+        """Wait until a block is its head."""
+
+        async def reached() -> bool:
+            return (await self.head())["hash"] == block_hash
+
+        await until(
+            reached, lambda: f"{self.name} has {block_hash} for its head\n{self.tail()}", deadline, 0.1
+        )
 
     async def take(self, payload: dict[str, Any]) -> None:
         """Execute a block that this or another geth built, and make it the head."""
@@ -389,6 +419,16 @@ class Geth:
 
 def _forkchoice(head: str) -> dict[str, str]:
     return {"headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": head}
+
+
+def _attributes(timestamp: int) -> dict[str, object]:
+    return {
+        "timestamp": hex(timestamp),
+        "prevRandao": ZERO,
+        "suggestedFeeRecipient": "0x" + "11" * 20,
+        "withdrawals": [],
+        "parentBeaconBlockRoot": ZERO,
+    }
 
 
 def _is_hash(answer: object) -> bool:

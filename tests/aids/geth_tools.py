@@ -28,12 +28,20 @@ SYSTEM_CONTRACTS = (
 
 
 @cache
-def geth_folder() -> Path:
-    """Where geth, devp2p and testdata are; built by tools/install-geth.sh when nobody told by variable."""
-    folder = os.environ.get("PYRELAY_TEST_GETH")
+def geth_folder(version: str = "") -> Path:
+    """Where geth, devp2p and testdata are; built by tools/install-geth.sh when nobody told by variable.
+
+    Args:
+        version: another one than the script's own, as v1.17.0.
+    """
+    folder = "" if version else os.environ.get("PYRELAY_TEST_GETH")
     if not folder:
         script = subprocess.run(
-            [ROOT / "tools" / "install-geth.sh"], check=True, stdout=subprocess.PIPE, text=True
+            [ROOT / "tools" / "install-geth.sh"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ({"GETH_VERSION": version} if version else {}),
         )
         folder = script.stdout.strip()
     return Path(folder)

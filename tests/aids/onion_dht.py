@@ -32,6 +32,7 @@ __all__ = ["DhtPeer", "ScriptedPeer", "dht_peers", "scripted_peer", "searcher", 
 
 PORT = 30303
 PUBLISHED_SECONDS = 60.0
+TURNS = 4  # of the loop, from the accept of a connection that is not wanted any more to its end
 QUICK = Pace(per_second=50.0, jitter=0.0, max_pending=16, max_waiting=400)
 """The daemon's own pace is for the guards of the public network."""
 
@@ -213,3 +214,5 @@ async def scripted_peer(
                 running.cancel()
             onion.stop()
             server.close()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)

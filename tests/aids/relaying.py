@@ -108,7 +108,10 @@ class VirtualLoop:
 class RecordingSession:
     """A peer as relaying sees it. Everything sent to it is kept, decompressed."""
 
-    def __init__(self, version=69, trusted=False, status=None, name="", inbound=False):
+    def __init__(
+        self, version=69, trusted=False, status=None, name="", inbound=False, capabilities=(), endpoint=None
+    ):
+        self.endpoint = endpoint
         self.eth = BY_VERSION[version]
         self.trusted = trusted
         self.inbound = inbound
@@ -118,6 +121,8 @@ class RecordingSession:
         self.paused = False
         self.sent = []
         self.bodies = []
+        self.foreign = []
+        self.capabilities = capabilities
         self.ended = None
 
     def send(self, code, payload):
@@ -126,6 +131,12 @@ class RecordingSession:
     def send_packed(self, code, body):
         self.bodies.append(body)
         self.sent.append((code, decompress(body)))
+
+    def speaks(self, name):
+        return name in self.capabilities
+
+    def send_to(self, name, code, payload):
+        self.foreign.append((name, code, payload))
 
     def disconnect(self, reason, cause=""):
         self.ended = self.ended or (reason, cause)
@@ -293,10 +304,12 @@ def small_pool(**options):
 class House:
     """A relay with its virtual loop and recording peers."""
 
-    def __init__(self, peers=0, version=69, cost=0.0, config=CONFIG, **options):
+    def __init__(self, peers=0, version=69, cost=0.0, config=CONFIG, verifier=None, **options):
         self.loop = VirtualLoop(cost=cost)
         self.unix = UNIX_NOW
-        self.relay = EthRelay(config, RelayOptions(**options), self.loop, lambda: self.unix, seeded())
+        self.relay = EthRelay(
+            config, RelayOptions(**options), self.loop, lambda: self.unix, seeded(), verifier
+        )
         self.relay.start()
         self.sessions = [self.join(version=version, name=f"peer {n}") for n in range(peers)]
 
@@ -314,13 +327,13 @@ class House:
         head = rlp.encode_int(request_id)
         self.relay.message(session, 0x0A, rlp.list_header(len(head) + len(inner)) + head + inner)
 
-    def announce(self, session, *entries):
+    def announce(self, session, *entries, mask=bytes(16)):
         types = bytes(kind for _, kind, _ in entries)
         sizes = [size for _, _, size in entries]
         hashes = [tx_hash for tx_hash, _, _ in entries]
         fields = [types, sizes, hashes]
         if session.eth.version >= 72:
-            fields.append(bytes(16))
+            fields.append(mask)
         self.relay.message(session, 0x08, rlp.encode(fields))
 
     def ask(self, session, request_id, hashes):

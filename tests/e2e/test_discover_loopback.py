@@ -37,11 +37,11 @@ class Process:
         return self.child.returncode, out.decode(), err.decode()
 
 
-async def start(*words: object) -> Process:
+async def start(*words: object, stdout: int = asyncio.subprocess.PIPE) -> Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYRELAY_")}
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay.cli.main", "discover", *map(str, words),
-        cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT, env=environment, stdout=stdout, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     return Process(child)
 
@@ -122,6 +122,19 @@ async def test_a_signal_ends_an_endless_crawl_with_what_was_found(tmp_path, numb
     found = [json.loads(line)["id"] for line in (first.decode() + out).splitlines()]
     assert 1 <= len(found) == len(set(found))
     assert set(found) <= {each.node_id.hex() for each in records}
+
+
+async def test_reader_that_has_enough_ends_the_crawl_without_a_word(tmp_path):
+    async with swarm(3) as records:
+        reading, writing = os.pipe()
+        running = await start(
+            *words(tmp_path, "--json-lines", "--timeout", 0, boot=records[0]), stdout=writing
+        )
+        os.close(writing)
+        os.close(reading)
+        async with asyncio.timeout(60):
+            _, err = await running.child.communicate()
+    assert (running.child.returncode, err) == (1, b"")
 
 
 async def test_hello_says_why_there_is_no_name(tmp_path):

@@ -33,7 +33,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     module = item.getparent(pytest.Module)
     path = module.stash.get(FOLDER, None) if module else None
     if report.failed and path is not None:
-        for log in sorted(path.rglob("*.log")):
+        named = (each for each in path.rglob("*.log") if not each.stem.isdigit())  # not those of databases
+        for log in sorted(named):
             text = log.read_text("utf-8", "replace").splitlines()
             lines = [line for line in text if not any(word in line for word in NOISE)]
             report.sections.append((f"end of {log}", "\n".join(lines[-TAIL:])))

@@ -28,6 +28,7 @@ from tests.aids.chain import OwnChain
 from tests.aids.daemon import RelayProcess
 from tests.aids.scripted_peer import CLOSED, ScriptedPeer, hello_of, says, true_status
 from tests.aids.until import until
+from tests.aids.vectors import load
 
 pytestmark = [pytest.mark.geth, pytest.mark.asyncio(loop_scope="module")]
 
@@ -283,18 +284,25 @@ async def test_forbidden_message_is_told_why(scene: Scene, name):
         assert await peer.ended() == reason
 
 
-async def test_blob_that_was_announced_is_not_asked_for(scene: Scene):
+@pytest.mark.parametrize("wrong", ["proof", "blob"])
+async def test_peer_that_delivers_a_wrong_sidecar_is_dropped(scene: Scene, wrong):
     tx_hash, raw = scene.chain.sign_blob()
-    later_hash, later = scene.chain.sign()
+    if wrong == "proof":
+        another = bytes.fromhex(
+            load("blobs/kzg.json")["1"]["commitment"]
+        )  # a point of the curve, and no proof
+        raw = raw[:-48] + another
+    else:
+        middle = len(raw) // 2
+        raw = raw[:middle] + b"\x01" + raw[middle + 1 :]
     async with scene.bystander(), await scene.dial() as peer:
         await peer.join()
-        announced = encode_announcement(b"\x03\x02", [len(raw), len(later)], [tx_hash, later_hash])
+        announced = encode_announcement(b"\x03", [len(raw)], [tx_hash])
         peer.send(m.NewPooledTransactionHashes.CODE, announced)
         request = await peer.expect(m.GetPooledTransactions)
-        assert request.hashes == (later_hash,)
-        peer.say(m.PooledTransactions(request.request_id, (wire(later),)))
-        await peer.served()
-        assert peer.open
+        assert request.hashes == (tx_hash,)
+        peer.say(m.PooledTransactions(request.request_id, (wire(raw),)))
+        assert await peer.ended(240.0) == Reason.SUBPROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("lie", ["size", "type"])

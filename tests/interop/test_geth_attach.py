@@ -10,10 +10,12 @@ import pytest
 import pytest_asyncio
 
 from relay.primitives.enode import parse
+from relay.rpc.client import CallFailed
 from tests.aids.chain import OwnChain
 from tests.aids.daemon import RelayProcess
 from tests.aids.geth import Geth
 from tests.aids.geth_tools import attach
+from tests.aids.until import until
 
 pytestmark = [pytest.mark.geth, pytest.mark.asyncio(loop_scope="module")]
 
@@ -71,9 +73,13 @@ async def test_console_shows_our_peers(joined):
 
 
 async def test_console_calls_what_a_relay_has(joined):
-    for expression in ("net.listening", "net.version", "eth.chainId()", "web3.sha3('a')", "txpool.status"):
+    for expression in (
+        "net.listening", "net.version", "eth.chainId()", "web3.sha3('a')", "txpool.status", "eth.blockNumber",
+        "eth.accounts", "eth.pendingTransactions",
+    ):  # fmt: skip
         theirs, ours = await _both(joined, expression)
         assert ours == theirs, expression
+    assert (await _both(joined, "eth.syncing"))[1] is False
     assert (await _both(joined, "web3.version.node"))[1].startswith("pyrelay/")
 
 
@@ -84,3 +90,71 @@ async def test_console_adds_and_removes_a_peer(joined):
     assert await attach(relay.ipc_path, f"admin.addPeer({json.dumps(geth.enode)})") == "true"
     await relay.until_peers(1)
     await geth.until_peer(relay.node_key.public_key)
+
+
+async def test_console_shows_transactions_of_every_type_as_geth_does(joined, chain: OwnChain):
+    geth, relay = joined
+    sent = dict([*chain.sign_many(8, (0, 1, 2, 4)).items(), chain.sign(2, to=b"", data=b"\x60\x00")])
+    sent |= dict([chain.sign(0, gas=60_000, data=b"\x01\x02")])
+    await geth.send_many(sent.values())
+    await until(lambda: _pool_is(relay, len(sent)), "pyrelay holds what geth sent", 20.0)
+    for tx_hash in sent:
+        theirs, ours = await _both(joined, f"eth.getTransaction('0x{tx_hash.hex()}')")
+        assert ours == theirs
+        assert list(ours) == list(theirs)  # in the same order, too
+    for expression in ("txpool.content", "txpool.inspect", "txpool.status"):
+        theirs, ours = await _both(joined, expression)
+        assert ours == theirs, expression
+    senders = list((await relay.rpc("txpool_content"))["pending"])
+    theirs, ours = await _both(joined, f"txpool.contentFrom('{senders[0]}')")
+    assert ours == theirs
+    assert ours["pending"]
+
+
+async def test_console_is_told_what_a_relay_lacks(joined):
+    _, relay = joined
+    told = await attach(relay.ipc_path, "eth.getBalance('0x" + "11" * 20 + "')")
+    assert "eth_getBalance needs a node with the chain: start this relay with --rpc-upstream URL" in told
+
+
+MALFORMED = (
+    ["eth_getTransactionByHash", []],
+    ["eth_getTransactionByHash", [None]],
+    ["eth_getTransactionByHash", [7]],
+    ["eth_getTransactionByHash", ["0x12"]],
+    ["eth_getTransactionByHash", ["0x123"]],
+    ["eth_getTransactionByHash", ["0x" + "zz" * 32]],
+    ["eth_getTransactionByHash", ["11" * 32]],
+    ["eth_getTransactionByHash", [""]],
+    ["eth_getTransactionByHash", ["0x" + "11" * 32, 1]],
+    ["eth_getTransactionReceipt", ["0x" + "11" * 33]],
+    ["eth_getRawTransactionByHash", [{}]],
+    ["eth_getTransactionCount", []],
+    ["eth_getTransactionCount", ["0x12", "latest"]],
+    ["eth_getTransactionCount", [True, "latest"]],
+    ["eth_sendRawTransaction", []],
+    ["eth_sendRawTransaction", ["0x"]],
+    ["eth_sendRawTransaction", ["0xzz"]],
+    ["eth_sendRawTransaction", ["0x1"]],
+    ["txpool_contentFrom", ["0x1234"]],
+    ["txpool_contentFrom", []],
+    ["txpool_status", [1]],
+    ["eth_accounts", [1]],
+    ["eth_syncing", [1]],
+    ["eth_nothing", []],
+)
+
+
+@pytest.mark.parametrize(("method", "params"), MALFORMED, ids=[f"{m} {p}" for m, p in MALFORMED])
+async def test_what_is_malformed_is_refused_in_the_same_words(joined, method, params):
+    assert await _refusal(joined[1], method, params) == await _refusal(joined[0], method, params)
+
+
+async def _refusal(node: Geth | RelayProcess, method: str, params: list[object]) -> tuple[int, str]:
+    with pytest.raises(CallFailed) as caught:
+        await node.rpc(method, *params)
+    return caught.value.code, str(caught.value)
+
+
+async def _pool_is(relay: RelayProcess, size: int) -> bool:
+    return int((await relay.rpc("txpool_status"))["pending"], 16) == size

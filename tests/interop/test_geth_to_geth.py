@@ -139,29 +139,6 @@ async def test_relay_answers_a_geth_that_asks_again_for_what_it_was_announced(li
         await line.relay.rpc("eth_sendRawTransaction", "0x" + raw.hex())
 
 
-async def test_relay_neither_fetches_nor_announces_a_blob_transaction(line: Line, chain: OwnChain):
-    refused = await line.relay.metric("pyrelay_announced_refused_total")
-    held = await line.relay.metric("pyrelay_pool_transactions")
-    blob_hash, blob = chain.sign_blob()
-    async with await ScriptedPeer.dial(line.relay.enode, chain.config) as witness:
-        await witness.join()
-        assert await line.a.send(blob) == "0x" + blob_hash.hex()
-        await line.relay.until_metric("pyrelay_announced_refused_total", lambda count: count > refused)
-        # What was sent after it has arrived, so the blob transaction would have, too.
-        marker = dict([chain.sign(), chain.sign_large()])
-        await line.a.send_many(marker.values())
-        await line.b.until_holds(marker)
-        heard = b"".join(payload for _, payload in witness.messages)
-        assert list(marker)[1] in heard
-        assert blob_hash not in heard
-    assert await line.b.raw_transaction(blob_hash) is None
-    assert await line.relay.metric("pyrelay_pool_transactions") == held + 2
-    assert await line.a.raw_transaction(blob_hash) is not None
-    with pytest.raises(CallFailed, match="blob transactions are not relayed"):
-        await line.relay.rpc("eth_sendRawTransaction", "0x" + blob.hex())
-    await line.check_whole()
-
-
 async def test_relay_passes_on_no_transaction_that_breaks_the_rules(line: Line, chain: OwnChain):
     good_hash, good = chain.sign()
     _, cheap = chain.sign(gas=20_999)

@@ -31,9 +31,9 @@ from relay.discovery.dns.messages import Answer, Question, make_question
 from relay.discovery.dns.servers import PUBLIC_SERVERS, DnsServer
 from relay.discovery.dns.system import SystemWays
 from relay.discovery.dns.ways import StreamWay, TlsContexts, Way, system_tls
-from relay.primitives.endpoint import Endpoint
-from relay.primitives.errors import ConnectFailed, DecodeError, DialRefused, TransportError, UsageError
-from relay.transports.dialer import Dialer, TcpDialer
+from relay.primitives.errors import DecodeError, DialRefused, TransportError, UsageError
+from relay.transports.dialer import Dialer
+from relay.transports.host_dialer import HostDialer
 from relay.transports.policy import Mode
 from relay.transports.sockets import SocketFactory
 
@@ -222,30 +222,6 @@ def _outcome_of(error: TransportError | DecodeError) -> Outcome:
     return Outcome.REFUSED if isinstance(error, DialRefused) else Outcome.UNREACHABLE
 
 
-class _NameDialer:
-    """Dials directly, names too: for resolvers of the user's own on the clearnet."""
-
-    def __init__(self, sockets: SocketFactory, onions: Dialer | None) -> None:
-        self._sockets = sockets
-        self._tcp = TcpDialer(sockets)
-        self._onions = onions
-
-    async def dial(self, to: Endpoint, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
-        if to.is_ip:
-            return await self._tcp.dial(to, protocol_factory)
-        if to.host.endswith(".onion"):
-            if self._onions is None:
-                raise DialRefused("an onion resolver needs Tor: give --tor-proxy")
-            return await self._onions.dial(to, protocol_factory)
-        failure: TransportError = ConnectFailed("the name has no address")
-        for target in await self._sockets.resolve(to.host, to.port):
-            try:
-                return await self._tcp.dial(target, protocol_factory)
-            except ConnectFailed as error:
-                failure = error
-        raise failure
-
-
 def make_resolver(
     mode: Mode,
     sockets: SocketFactory,
@@ -304,7 +280,7 @@ def direct_resolver(
         DialRefused: the rules forbid look-ups on this host.
     """
     _require_clearnet(sockets)
-    dialer = _NameDialer(sockets, tor)
+    dialer = HostDialer(sockets, tor)
     ways = tuple(StreamWay(server, dialer, tls) for server in servers)
     return StubResolver(lambda: ways, rand, options)
 

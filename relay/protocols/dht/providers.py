@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import inf
 from typing import Final
 
 from relay.primitives.enr import NodeRecord
@@ -30,6 +29,7 @@ from relay.protocols.discv5 import (
     Failure,
     LookupDone,
     NodeDropped,
+    NodeSeen,
     NodeVerified,
     SessionEstablished,
     TalkRequest,
@@ -119,8 +119,10 @@ class Providers:
     @property
     def next_deadline(self) -> float:
         """When to call `poll`: seconds of the clock."""
-        finds = min((find.until for find in self._finds.values()), default=inf)
-        return min(finds, self._provisions.next_deadline, self.proofs.due)
+        soonest = min(self._provisions.next_deadline, self.proofs.due)
+        if not self._finds:
+            return soonest
+        return min(soonest, *(find.until for find in self._finds.values()))
 
     @property
     def providing(self) -> int:
@@ -134,6 +136,8 @@ class Providers:
 
     def take_events(self) -> list[DhtEvent]:
         """Return what happened and forget it: after every call to the layer."""
+        if not self._events:
+            return []
         taken = self._events[:]
         self._events.clear()
         return taken
@@ -189,6 +193,9 @@ class Providers:
 
     def receive(self, event: Event, now: float) -> None:
         """Learn of an event of the core."""
+        if type(event) is NodeSeen:
+            # Hearsay is of no use here, and most of what a core tells.
+            return
         match event:
             case TalkRequest(_, _, protocol, _):
                 if protocol == PROTOCOL:

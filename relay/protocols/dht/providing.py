@@ -179,7 +179,7 @@ class Provisions:
     @property
     def next_deadline(self) -> float:
         """When the next round is due; infinity without one, and while no more may run."""
-        if self._rounds >= self._options.rounds:
+        if not self._keys or self._rounds >= self._options.rounds:
             return inf
         return min((each.due for each in self._keys.values()), default=inf)
 

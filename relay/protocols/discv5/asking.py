@@ -26,7 +26,7 @@ _MAX_FOUND: Final = 32  # nodes of one answer; asked for are 16
 class Asker:
     """Sends requests through `Calls` and takes their responses."""
 
-    __slots__ = ("_calls", "_contacts", "_network", "_outbox", "_own_record", "_rand")
+    __slots__ = ("_calls", "_contacts", "_network", "_outbox", "_own", "_own_record", "_rand")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Asker:
         self._network = network
         self._own_record = own_record
         self._rand = rand
+        self._own: Contact | None = None
 
     def ping(self, to: Contact, done: Done, now: float, teller: Hashable = ITSELF) -> Failure | None:
         """Send or queue a PING; returns why not, then without calling done."""
@@ -89,7 +90,9 @@ class Asker:
 
     def is_ours(self, contact: Contact) -> bool:
         """Whether a node is ourselves, or says that it lives at our address."""
-        own = self._contacts.of(self._own_record())
+        record, own = self._own_record(), self._own
+        if own is None or own.record.raw is not record.raw:
+            own = self._own = self._contacts.of(record)
         if contact.node_id == own.node_id:
             return True
         address, own_address = contact.address, own.address
@@ -103,7 +106,7 @@ class Asker:
             # Checking signatures is dear, so one bad record ends what is read of the packet.
             self._refuse(call, Reason.RECORD)
             return False
-        node, told_by = contact.record.node_id, call.contact.record.node_id
+        node, told_by = contact.node_id, call.contact.node_id
         if log_distance(told_by, node) not in call.distances or node in call.found:
             self._refuse(call, Reason.DISTANCE)
         elif (node == told_by and contact.address is None) or self._is_usable(contact, call):
@@ -111,15 +114,14 @@ class Asker:
         return True
 
     def _is_usable(self, contact: Contact, call: Call) -> bool:
-        if contact.node_id == self._own_record().node_id:
-            return False
         address = contact.address
         if (
             address is None
             or not self._network.may_hear(address, call.contact.address)
             or self.is_ours(contact)
         ):
-            self._refuse(call, Reason.ADDRESS)
+            if contact.node_id != self._own_record().node_id:
+                self._refuse(call, Reason.ADDRESS)
             return False
         return True
 

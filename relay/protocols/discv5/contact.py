@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from relay.primitives import rlp
@@ -22,15 +22,15 @@ class Contact:
         record: its verified record; a blank one (see `is_known`) while nothing but its key and an address of
             it were given to us.
         address: where packets to it go; None: not to be reached on this network.
+        node_id: that of the record, which is asked for many times for each packet.
     """
 
     record: NodeRecord
     address: Address | None
+    node_id: NodeId = field(init=False, repr=False, compare=False)
 
-    @property
-    def node_id(self) -> NodeId:
-        """Its node id."""
-        return self.record.node_id
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "node_id", self.record.node_id)
 
     @property
     def is_known(self) -> bool:
@@ -135,18 +135,18 @@ def _shared(keys: frozenset[str]) -> frozenset[str]:
 class _LeanRecord(NodeRecord):
     """A verified record that keeps little but its bytes, and finds the rest in them when asked."""
 
-    __slots__ = ("_keys",)
-    _keys: frozenset[str]
+    __slots__ = ("_pairs",)
+    _pairs: _RawPairs
 
     def __init__(self, record: NodeRecord) -> None:
         for name in ("seq", "node_id", "raw"):
             object.__setattr__(self, name, getattr(record, name))
-        object.__setattr__(self, "_keys", _shared(frozenset(record.pairs)))
+        object.__setattr__(self, "_pairs", _RawPairs(record.raw, _shared(frozenset(record.pairs))))
 
     @property
     def pairs(self) -> Mapping[str, rlp.RLPItem]:
         """Keys in order, decoded when asked for."""
-        return _RawPairs(self.raw, self._keys)
+        return self._pairs
 
     @property
     def signature(self) -> bytes:
@@ -156,4 +156,10 @@ class _LeanRecord(NodeRecord):
     @property
     def public_key(self) -> PublicKey:
         """The identity; computed, since only handshakes and dials need it."""
-        return decompress(rlp.expect_bytes(self.pairs["secp256k1"]))
+        return _identity(self.raw)
+
+
+@lru_cache(maxsize=512)
+def _identity(raw: bytes) -> PublicKey:
+    """Return the key of a verified record: the same few nodes are called again and again."""
+    return decompress(rlp.expect_bytes(_RawPairs(raw, frozenset())["secp256k1"]))

@@ -27,7 +27,7 @@ from relay.protocols.discv5.events import (
     TalkRequest,
 )
 from relay.protocols.discv5.lookup import Lookup
-from relay.protocols.discv5.messages import FindNode, Kind, Nodes, Ping, Pong, TalkReq, TalkResp
+from relay.protocols.discv5.messages import KINDS, FindNode, Nodes, Ping, Pong, TalkReq, TalkResp
 from relay.protocols.discv5.neighbours import Neighbours
 from relay.protocols.discv5.networks import Address, NetworkClass
 from relay.protocols.discv5.options import UDP, Options
@@ -125,7 +125,13 @@ class Discv5:
         """When to call `poll`: seconds of the clock, in the past if events wait already."""
         if self._outbox.has_events:
             return float("-inf")
-        return min(self._calls.next_deadline, self._neighbours.next_deadline, self._refresh.due)
+        calls, neighbours, refresh = (
+            self._calls.next_deadline,
+            self._neighbours.next_deadline,
+            self._refresh.due,
+        )
+        soonest = calls if calls < neighbours else neighbours
+        return soonest if soonest < refresh else refresh
 
     def receive_packet(self, data: bytes, source: Address, now: float) -> list[Event]:
         """Take a packet; never raises for what is in it.
@@ -292,7 +298,7 @@ class Discv5:
 
     def _message(self, session: Session, plaintext: bytes, now: float) -> None:
         message = messages.decode(plaintext)
-        self._outbox.traffic.received[Kind(plaintext[0])] += 1
+        self._outbox.traffic.received[KINDS[plaintext[0]]] += 1
         node, source = session.contact.node_id, session.contact.address
         self._claim(node, source)
         match message:

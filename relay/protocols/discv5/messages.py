@@ -11,8 +11,8 @@ from relay.primitives import rlp
 from relay.primitives.errors import DecodeError
 
 __all__ = [
-    "MAX_REQUEST_ID", "FindNode", "Kind", "Message", "Nodes", "Ping", "Pong", "TalkReq", "TalkResp", "decode",
-    "split_records",
+    "KINDS", "MAX_REQUEST_ID", "FindNode", "Kind", "Message", "Nodes", "Ping", "Pong", "TalkReq", "TalkResp",
+    "decode", "split_records",
 ]  # fmt: skip
 
 MAX_REQUEST_ID: Final = 8  # bytes
@@ -30,6 +30,9 @@ class Kind(IntEnum):
     NODES = 4
     TALKREQ = 5
     TALKRESP = 6
+
+
+KINDS: Final[dict[int, Kind]] = {int(kind): kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)

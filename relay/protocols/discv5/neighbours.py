@@ -88,7 +88,8 @@ class Neighbours:
             self._update(entry, contact, now, by_itself=False)
         elif contact.is_known and not self._options.prove_before_entry:
             self._enter(contact, teller, now)
-        elif contact.address is not None and self.table.has_room(contact.node_id):
+        elif self.table.accepts(contact, teller):
+            # Circuits are dear: who would find no place, by the share of its teller, is not dialed.
             self._queue(contact, teller, now)
 
     def introduced(self, contact: Contact, now: float) -> None:
@@ -235,15 +236,17 @@ class Neighbours:
         self._candidate_due = now + self._options.candidate_interval
         while (waiting := self._candidates.take()) is not None:
             contact, teller = waiting
-            if self._is_wanted(contact) and (contact.node_id in self.chosen or self.may_dial(contact, now)):
+            if self._is_wanted(contact, teller) and (
+                contact.node_id in self.chosen or self.may_dial(contact, now)
+            ):
                 self._prove(contact, teller, now)
                 return
         self._candidate_due = inf
 
-    def _is_wanted(self, contact: Contact) -> bool:
+    def _is_wanted(self, contact: Contact, teller: Hashable) -> bool:
         entry = self.table.entries.get(contact.node_id)
         if entry is None:
-            return self.table.has_room(contact.node_id)
+            return self.table.accepts(contact, teller)
         return contact.address != entry.contact.address and contact.record.seq > entry.contact.record.seq
 
     def _prove(self, contact: Contact, teller: Hashable, now: float) -> None:

@@ -24,6 +24,8 @@ class Options:
         slow_interval: the same for the slow list, of nodes that have answered before.
         quiet: seconds after a node's last answer in which it is not pinged.
         refresh_interval: seconds; the table is refreshed by lookups after a half to the whole of it.
+        young_interval: seconds from the first refresh to a lookup for ourselves alone, or half of them; each
+            time twice as long, until it is refresh_interval. 0: none.
         starved_interval: seconds between refreshes while the table is empty.
         eager_below: a node that enters a table with at most so many, itself included, brings the next refresh
             forward.
@@ -57,6 +59,7 @@ class Options:
     slow_interval: float = 9.0
     quiet: float = 0.0
     refresh_interval: float = 1800.0
+    young_interval: float = 0.0
     starved_interval: float = 10.0
     eager_below: int = 1
     eager_interval: float = 5.0
@@ -94,6 +97,8 @@ ONION: Final = Options(
     fast_interval=30.0,
     slow_interval=60.0,
     quiet=1200.0,
+    refresh_interval=3600.0,  # the checks keep a full table well, at a third of the circuits,
+    young_interval=120.0,  # and who is new looks around more often
     eager_below=16,
     eager_interval=3.0,
     lookup_retries=1,  # one dial in twenty takes too long, and the next one to the same onion does not

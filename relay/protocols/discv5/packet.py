@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.primitives.errors import DecodeError
 from relay.protocols.discv5.crypto import Mask
@@ -77,9 +77,8 @@ class Refusal(DecodeError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """An unmasked packet.
+class Packet(NamedTuple):
+    """An unmasked packet. A tuple, since one is made for each that comes.
 
     Attributes:
         flag: its kind; other values than `Flag` have been refused.

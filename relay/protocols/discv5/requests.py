@@ -91,7 +91,8 @@ class _Deadlines:
 
     @property
     def next(self) -> float:
-        return next(iter(self._ends.values()), inf)
+        ends = self._ends
+        return next(iter(ends.values())) if ends else inf
 
     def set(self, call: Call, now: float) -> None:
         self._ends.pop(call, None)
@@ -125,6 +126,7 @@ class Calls:
         "_codec",
         "_connecting",
         "_lapsed",
+        "_open",
         "_options",
         "_outbox",
         "_queues",
@@ -141,6 +143,7 @@ class Calls:
         self._active: dict[NodeId, Call] = {}
         self._by_nonce: dict[bytes, Call] = {}
         self._lapsed: dict[bytes, NodeId] = {}
+        self._open: set[Address] = set()
         self._queues: dict[NodeId, deque[Call]] = {}
         self._size = 0
         self.patience = Patience(options)
@@ -227,12 +230,15 @@ class Calls:
 
     def partly(self, call: Call, total: int, now: float) -> bool:
         """Count a part of NODES; returns whether it was the last one."""
-        if call.missing < 0:
+        first = call.missing < 0
+        if first:
             call.missing = min(total, MAX_NODES_PACKETS)
         call.missing -= 1
+        # The other parts come close behind: only the first one tells how long a round trip takes.
+        self._responding.drop(call, now, answered=first)
         if call.missing <= 0:
             return True
-        self._await(call, now)
+        self._responding.set(call, now)
         return False
 
     def finish(self, call: Call, outcome: Outcome, now: float) -> None:
@@ -250,13 +256,15 @@ class Calls:
                 self.finish(call, tuple(call.found.values()) if partial else Failure.TIMEOUT, now)
 
     def opened(self, address: Address, now: float) -> None:
-        """Give calls that waited for a stream no longer from now on than any other."""
+        """Give calls to an open stream no longer than any other, those that waited for it from now on."""
+        self._open.add(address)
         for call in self._connecting.at(address):
             self._connecting.drop(call, now, answered=True)
             self._responding.set(call, now)
 
     def close_address(self, address: Address, now: float, failure: Failure) -> None:
         """End all calls to an address that cannot be reached any more."""
+        self._open.discard(address)
         doomed = [call for call in self._active.values() if call.contact.address == address]
         for call in doomed:
             queue = self._queues.get(call.contact.node_id, deque())
@@ -279,8 +287,11 @@ class Calls:
         While its challenge is open, a node answers whatever it cannot read with the same WHOAREYOU, which
         names the packet that it was made for. After a lost one, or a lost handshake, that is an earlier one.
         """
-        node = self._lapsed.pop(nonce, None)
-        return None if node is None else self._active.get(node)
+        node = self._lapsed.get(nonce)
+        call = None if node is None else self._active.get(node)
+        if call is not None:
+            del self._lapsed[nonce]
+        return call
 
     def _leave(self, call: Call, now: float, *, answered: bool) -> None:
         node = call.contact.node_id
@@ -302,7 +313,7 @@ class Calls:
         session = self._codec.sessions.get((node, address))
         if session is None:
             data, call.nonce = self._codec.seal_unreadable(node)
-            self._connecting.set(call, now)
+            (self._responding if address in self._open else self._connecting).set(call, now)
         else:
             data, call.nonce = self._codec.seal(session, call.plaintext)
             self._responding.set(call, now)

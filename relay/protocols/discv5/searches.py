@@ -98,7 +98,7 @@ class Refresh:
 
     __slots__ = (
         "_began", "_bootnodes", "_doublings", "_grown", "_neighbours", "_options", "_own_id", "_rand",
-        "_searches", "_seen", "_uniform", "_waiting", "due",
+        "_searches", "_seen", "_uniform", "_waiting", "_young", "_youth", "due",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +122,8 @@ class Refresh:
         self._seen = 0
         self._began = -inf
         self._grown = False
+        self._young = False
+        self._youth = options.young_interval
         self.due = -inf
         """When the next one begins; infinity while one is under way."""
 
@@ -139,8 +141,9 @@ class Refresh:
         self.due = inf
         self._began = now
         # One that was brought forward is after those who know our neighbourhood; random walks come later.
-        walks = 0 if self._grown and self._options.eager_below > 1 else self._options.refresh_lookups
-        self._grown = False
+        early = self._young or (self._grown and self._options.eager_below > 1)
+        walks = 0 if early else self._options.refresh_lookups
+        self._grown = self._young = False
         targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(walks)]
         # One more than there are, so that none that ends at once ends the refresh.
         self._waiting = len(targets) + 1
@@ -174,5 +177,13 @@ class Refresh:
         self._seen = size
         usual = self._options.refresh_interval * (1 + self._uniform()) / 2
         if size >= RESULT_SIZE:
-            return usual
+            return self._pause_of_youth(usual)
         return min(usual, self._options.starved_interval * 2.0**self._doublings * (0.5 + self._uniform()))
+
+    def _pause_of_youth(self, usual: float) -> float:
+        """Look for our neighbours sooner while we are new: they are too, or do not know us yet."""
+        if not self._youth or (pause := self._youth * (1 + self._uniform()) / 2) >= usual:
+            return usual
+        self._young = True
+        self._youth *= 2
+        return pause

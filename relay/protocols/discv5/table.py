@@ -91,6 +91,14 @@ class Table:
         """Whether the bucket of a node has a free place."""
         return len(self._bucket(log_distance(self._own_id, node)).entries) < BUCKET_SIZE
 
+    def accepts(self, contact: Contact, teller: Hashable) -> bool:
+        """Whether `add` would find a place for a node: in its bucket, and within the share of its group."""
+        bucket = self._bucket(log_distance(self._own_id, contact.node_id))
+        if len(bucket.entries) >= BUCKET_SIZE or contact.address is None:
+            return False
+        group = self._network.group_of(contact.address, teller)
+        return contact.node_id in bucket.replacements or self._has_share(bucket, group)
+
     def add(self, contact: Contact, teller: Hashable, *, replaceable: bool = True) -> Entry | None:
         """Add a node that is not in the table.
 
@@ -227,10 +235,15 @@ class Table:
         else:
             del self._hosts[host]
 
+    def _has_share(self, bucket: _Bucket, group: Hashable | None) -> bool:
+        return group is None or (
+            self._groups[group] < self._limits.table and bucket.groups[group] < self._limits.bucket
+        )
+
     def _join(self, bucket: _Bucket, group: Hashable | None) -> bool:
         if group is None:
             return True
-        if self._groups[group] >= self._limits.table or bucket.groups[group] >= self._limits.bucket:
+        if not self._has_share(bucket, group):
             return False
         self._groups[group] += 1
         bucket.groups[group] += 1

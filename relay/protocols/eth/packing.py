@@ -15,6 +15,7 @@ from relay.protocols.eth.limits import MAX_TRANSACTIONS
 
 __all__ = [
     "decode_announcement",
+    "decode_masked_announcement",
     "encode_announcement",
     "encode_pooled",
     "encode_transactions",
@@ -100,11 +101,32 @@ def decode_announcement(
             MASK.read(fields[3])
     except DecodeError as error:
         raise ProtocolBreach(f"bad NewPooledTransactionHashes: {error}") from None
+    _check_lengths(types, sizes, hashes)
+    return types, sizes, hashes
+
+
+def decode_masked_announcement(payload: bytes) -> tuple[bytes, list[int], tuple[bytes, ...], bytes]:
+    """Return types, sizes, hashes and mask of a NewPooledTransactionHashes message of eth/72.
+
+    Raises:
+        ProtocolBreach: it does not decode.
+        SubprotocolError: the three lists differ in length.
+    """
+    try:
+        fields = _fields(payload, 4)
+        types, sizes, hashes = STRING.read(fields[0]), SIZES.read(fields[1]), HASHES.read(fields[2])
+        mask: bytes = MASK.read(fields[3])
+    except DecodeError as error:
+        raise ProtocolBreach(f"bad NewPooledTransactionHashes: {error}") from None
+    _check_lengths(types, sizes, hashes)
+    return types, sizes, hashes, mask
+
+
+def _check_lengths(types: bytes, sizes: Sequence[int], hashes: Sequence[bytes]) -> None:
     if not len(types) == len(sizes) == len(hashes):
         raise SubprotocolError(
             f"announcement of {len(types)} types, {len(sizes)} sizes, {len(hashes)} hashes"
         )
-    return types, sizes, hashes
 
 
 def first_duplicate(hashes: Sequence[bytes]) -> bytes | None:

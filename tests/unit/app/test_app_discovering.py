@@ -48,6 +48,15 @@ async def test_two_daemons_find_each_other_by_udp_and_again_without_a_bootnode(
             _, page = await second.page("/debug/metrics")
             assert 'pyrelay_discovery_table{protocol="v' in page
             assert 'pyrelay_candidates_taken_total{source="v' in page
+            kinds = {
+                ("v4", "in", "ping"),
+                ("v4", "out", "pong"),
+                ("v5", "out", "handshake"),
+                ("v5", "in", "nodes"),
+            }
+            for protocol, direction, kind in kinds:
+                line = f'packets_total{{direction="{direction}",kind="{kind}",protocol="{protocol}"}}'
+                assert (f"pyrelay_discovery_{line}" in page) == (protocol in shown)
         (tmp_path / "second" / "peers.json").unlink()  # the database alone shall do
         async with running(flags("second", bootnodes="")) as second:
             await until_peer(second, first)

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.app import dht_jobs
+from relay.app.datadir import DataDir
 from relay.app.dht_jobs import DhtJobs, why_no_dht
 from relay.app.onions import OnionDiscovery
 from relay.discovery.peer_text import KnownKey, nobody_known, peer_text
-from relay.primitives.errors import DecodeError, LocalError
+from relay.primitives.errors import LocalError
 from relay.primitives.keys import NodeKey
 from relay.protocols.dht import parse_key
+from relay.rpc.errors import INVALID_PARAMS, RpcError
 from relay.rpc.views import DhtView
 from tests.aids.onion_dht import ScriptedPeer, scripted_peer
 from tests.aids.socks_server import SocksServer
@@ -49,11 +51,15 @@ class Jobs:
 
 @asynccontextmanager
 async def jobs_of(
-    onion: OnionDiscovery | None, *, refusal: str | None = None, known: KnownKey = nobody_known
+    onion: OnionDiscovery | None,
+    *,
+    refusal: str | None = None,
+    known: KnownKey = nobody_known,
+    data: DataDir | None = None,
 ) -> AsyncIterator[Jobs]:
     clock = Clock()
     async with asyncio.TaskGroup() as tasks:
-        jobs = DhtJobs(tasks, refusal=refusal, known=known, clock=clock)
+        jobs = DhtJobs(tasks, refusal=refusal, known=known, clock=clock, data=data)
         jobs.begin(onion)
         before = asyncio.all_tasks()
         try:
@@ -194,8 +200,9 @@ async def test_jobs_are_bounded_and_ended_ones_are_forgotten(monkeypatch):
 async def test_bad_keys_and_peers_begin_no_job():
     async with SocksServer(routes={}) as proxy, scripted_peer(proxy) as node, jobs_of(node.onion) as jobs:
         for key, peers in (("", []), (KEY, ["nonsense"])):
-            with pytest.raises(DecodeError):
+            with pytest.raises(RpcError) as caught:
                 jobs.view.find(key, peers)
+            assert caught.value.code == INVALID_PARAMS
         assert jobs.jobs._jobs == {}
 
 
@@ -208,7 +215,7 @@ async def test_node_id_is_taken_where_its_key_is_known():
     ):
         onion = node.node.onion.host
         assert jobs.view.cancel(jobs.view.find(KEY, [f"{onion}:1/{stranger.node_id.hex()}"]))
-        with pytest.raises(DecodeError, match="hash of a public key"):
+        with pytest.raises(RpcError, match="hash of a public key"):
             jobs.view.find(KEY, [f"{onion}:1/{'ab' * 32}"])
 
 
@@ -240,3 +247,37 @@ def test_reason_names_the_flag_that_would_mend_it(settings_of, flags, words):
 
 def test_daemon_with_tor_has_a_dht(settings_of):
     assert why_no_dht(settings_of(discovery="onion,dht", tor_proxy="127.0.0.1:9")) is None
+
+
+async def test_keys_are_provided_again_after_a_restart_until_they_are_stopped(tmp_path):
+    data = DataDir(tmp_path)
+    async with SocksServer(routes={}) as proxy, scripted_peer(proxy) as keeper:
+        async with scripted_peer(proxy, keeper.node) as giver, jobs_of(giver.onion, data=data) as jobs:
+            await jobs.state(jobs.view.provide(KEY, []), "done")
+            cancelled = jobs.view.provide("other", [])
+            assert jobs.view.cancel(cancelled)
+        async with scripted_peer(proxy, keeper.node) as giver, jobs_of(giver.onion, data=data) as jobs:
+            written = [{"key": HEX, "stored": 1, "asked": 1}]
+            await until(lambda: jobs.view.providing() == written, "the key of before is written")
+            assert jobs.view.stop_providing(KEY)
+        async with scripted_peer(proxy, keeper.node) as giver, jobs_of(giver.onion, data=data) as jobs:
+            assert jobs.view.providing() == []
+            assert giver.onion.dht is not None
+            assert giver.onion.dht.providing == 0
+
+
+async def test_file_of_keys_that_holds_something_else_counts_as_none(tmp_path):
+    data = DataDir(tmp_path)
+    for content in ([HEX, 7, "0x12", "nonsense", None], {"keys": 1}, "text"):
+        data.save_state(dht_jobs.KEYS, content)
+        async with jobs_of(None, data=data) as jobs:
+            told = [each["key"] for each in jobs.view.providing()]
+            assert told == ([HEX] if isinstance(content, list) else [])
+
+
+async def test_key_given_while_the_daemon_starts_does_not_push_out_those_of_before(tmp_path):
+    data = DataDir(tmp_path)
+    data.save_state(dht_jobs.KEYS, [HEX])
+    async with jobs_of(None, data=data) as jobs:
+        jobs.view.provide("another", [])
+        assert data.load_state(dht_jobs.KEYS) == [HEX, "0x" + parse_key("another").hex()]

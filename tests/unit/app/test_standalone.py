@@ -32,8 +32,12 @@ from relay.transports.policy import Mode
 from relay.transports.sockets import SocketFactory, SocketRules
 from relay.transports.socks_dialer import Isolation, Purpose, SocksDialer
 from tests.aids.discv5 import node_key, onion_record, udp_record
+from tests.aids.dns_server import HOST, DnsServerAid
+from tests.aids.dnsdisc import signed_tree, tree_key, tree_records
 from tests.aids.socks_server import ATYP_NAME, SocksServer
 from tests.aids.until import until
+from tests.unit.discovery.test_hello import Peer as HelloPeer
+from tests.unit.discovery.test_hello import hello_of
 
 PROXY = "127.0.0.1:9"
 
@@ -51,7 +55,7 @@ def onion_text(number: int) -> str:
     ("given", "words"),
     [
         ({"discovery": "off"}, "leaves nothing to look with"),
-        ({"discovery": "dns"}, "--discovery dns leaves nothing"),
+        ({"discovery": "dns", "dns_lists": ""}, "--discovery dns leaves nothing"),
         ({"only_onion": "1", "tor_proxy": PROXY}, "no bootnode of mainnet can be reached by onion"),
         ({"only_onion": "1", "tor_proxy": PROXY, "bootnodes": udp_record(1).to_text()}, "reached by onion"),
         ({"bootnodes": onion_text(1)}, "can be reached by v4 or v5"),
@@ -67,7 +71,7 @@ async def test_what_leads_nowhere_is_refused_with_the_way_out(tmp_path, given, w
 
 
 @pytest.mark.parametrize(
-    ("discovery", "sources"), [("v5", ["v5"]), ("v4", ["v4"]), ("v4,v5,dns", ["v5", "v4"])]
+    ("discovery", "sources"), [("v5", ["v5"]), ("v4", ["v4"]), ("v4,v5,dns", ["v5", "v4", "dns"])]
 )
 async def test_without_tor_there_is_udp_as_asked_for(tmp_path, discovery, sources):
     boot = udp_record(1, ip="127.0.0.1").to_text()
@@ -81,7 +85,7 @@ async def test_without_tor_there_is_udp_as_asked_for(tmp_path, discovery, source
 
 async def test_where_the_mode_hides_the_ip_there_is_no_udp(tmp_path):
     for more in ({"only_onion": "1"}, {"clearnet": "tor"}):
-        given = settings(tmp_path, tor_proxy=PROXY, bootnodes=onion_text(1), **more)
+        given = settings(tmp_path, tor_proxy=PROXY, bootnodes=onion_text(1), dns_lists="", **more)
         async with standalone_discovery(given) as node:
             assert given.mode.hides_ip
             assert [source.name for source, _ in node.crawl_sources()] == ["onion"]
@@ -93,7 +97,7 @@ async def test_with_tor_and_clearnet_there_are_all(tmp_path):
     boot = f"{onion_text(1)},{udp_record(2).to_text()}"
     async with standalone_discovery(settings(tmp_path, tor_proxy=PROXY, bootnodes=boot)) as node:
         assert node.mode is Mode.DEFAULT
-        assert [source.name for source, _ in node.crawl_sources()] == ["v5", "v4", "onion"]
+        assert [source.name for source, _ in node.crawl_sources()] == ["v5", "v4", "onion", "dns"]
 
 
 async def test_the_presets_bootnodes_are_taken_where_none_are_given(tmp_path):
@@ -190,6 +194,58 @@ async def test_only_onion_finds_onions_through_the_proxy_by_an_enode_alone(tmp_p
         assert all(each.address_type == ATYP_NAME and each.host.endswith(".onion") for each in proxy.asked)
     assert {each.node_id for each in nodes.answered()} == {each.node_id for each in records}
     assert all(each.answered == {"onion"} and each.fork_id is not None for each in nodes.answered())
+
+
+async def test_behind_tor_a_list_alone_leads_to_nodes_that_are_dialed_through_exits(tmp_path):
+    domain, records = "nodes.example.org", tree_records(3)
+    tree, link = signed_tree(domain, records)
+
+    def accept() -> asyncio.Protocol:
+        return HelloPeer(hello_of(tree_key(0)), key=tree_key(0))
+
+    server = await asyncio.get_running_loop().create_server(accept, HOST, 0)
+    async with DnsServerAid.of_zone(tree.zone_file(domain), domain) as dns:
+        routes = {
+            ("dns.test", 53): (HOST, dns.port),
+            (records[0].ip, records[0].tcp): (HOST, server.sockets[0].getsockname()[1]),
+        }
+        async with SocksServer(routes=routes) as proxy:
+            given = settings(
+                tmp_path, clearnet="tor", tor_proxy=proxy.address, discovery="dns", dns_lists=str(link),
+                dns_resolver="tcp://dns.test",
+            )  # fmt: skip
+            async with standalone_discovery(given) as node:
+                nodes = await crawled(node, 1)
+                assert (node.udp, node.onion) == (None, None)
+            asked = {(each.host, each.port) for each in proxy.asked}
+    server.close()
+    (found,) = nodes.answered()
+    assert (found.node_id, found.answered) == (records[0].node_id, {"dns"})
+    assert found.client is not None
+    assert found.client.name == "Geth/v1.17.8/linux"
+    assert asked <= {("dns.test", 53), *((each.ip, each.tcp) for each in records)}
+
+
+async def test_records_of_a_list_are_called_by_udp_where_there_is_udp(tmp_path):
+    domain, loop, key = "nodes.example.org", asyncio.get_running_loop(), node_key(7)
+    holder = [build_record(key, 1)]
+    them = ClearnetDiscovery(
+        key, lambda: holder[0], clock=loop, unix=time.time, rand=secrets.token_bytes, v4=False, v5=True
+    )
+    await them.start(SocketFactory(SocketRules.anywhere()), HOST, 0)
+    holder[0] = build_record(key, 2, ip=HOST, udp=them.port, tcp=them.port)
+    tree, link = signed_tree(domain, holder)
+    try:
+        async with DnsServerAid.of_zone(tree.zone_file(domain), domain) as dns:
+            given = settings(
+                tmp_path, discovery="v5,dns", bootnodes="", dns_lists=str(link),
+                dns_resolver=f"tcp://{HOST}:{dns.port}",
+            )  # fmt: skip
+            async with standalone_discovery(given) as node:
+                nodes = await crawled(node, 1)
+    finally:
+        them.stop()
+    assert [(each.node_id, each.answered) for each in nodes.answered()] == [(key.node_id, {"v5"})]
 
 
 def test_forks_of_all_shipped_networks_are_known_and_of_a_file_first(tmp_path):

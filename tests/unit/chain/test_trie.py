@@ -1,9 +1,8 @@
-import rlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trie import HexaryTrie
 
-from relay.chain.trie import EMPTY_ROOT, ordered_root, trie_root
+from relay.chain.trie import EMPTY_ROOT, trie_root
 
 
 def oracle(pairs: dict[bytes, bytes]) -> bytes:
@@ -15,7 +14,7 @@ def oracle(pairs: dict[bytes, bytes]) -> bytes:
 
 def test_empty_trie():
     assert EMPTY_ROOT.hex() == "56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"
-    assert trie_root([]) == ordered_root([]) == EMPTY_ROOT
+    assert trie_root([]) == EMPTY_ROOT
     assert trie_root([(b"key", b"")]) == EMPTY_ROOT
 
 
@@ -29,17 +28,6 @@ def test_root_is_the_one_of_the_library_also_for_keys_that_begin_others(pairs):
 @settings(max_examples=30)
 def test_root_of_hashed_keys(pairs):
     assert trie_root(pairs.items()) == oracle(pairs)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=60), max_size=20))
-@settings(max_examples=30)
-def test_root_of_a_list(values):
-    assert ordered_root(values) == oracle({rlp.encode(i): value for i, value in enumerate(values)})
-
-
-def test_root_of_a_long_list():
-    values = [bytes([i % 251]) * (100 + i) for i in range(300)]
-    assert ordered_root(values) == oracle({rlp.encode(i): value for i, value in enumerate(values)})
 
 
 def test_later_pair_of_a_key_wins():

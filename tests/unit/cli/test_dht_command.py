@@ -18,6 +18,7 @@ from relay.cli.main import COMMANDS, main
 from relay.discovery.peer_text import peer_text
 from relay.primitives.onion import OnionKey
 from relay.protocols.dht import parse_key
+from relay.protocols.discv5.distance import xor_distance
 from relay.settings import Settings, load_settings
 from relay.settings.options import OPTIONS
 from tests.aids.control_server import control_server
@@ -26,6 +27,7 @@ from tests.aids.onion_dht import ScriptedPeer, scripted_peer
 from tests.aids.peering import rand_of
 from tests.aids.running import running
 from tests.aids.socks_server import SocksServer
+from tests.aids.until import until
 
 SECONDS = 30.0
 ONION_KEY = OnionKey.generate(rand_of(5))
@@ -152,6 +154,35 @@ async def test_node_of_its_own_finds_and_says_when_there_is_nobody(tmp_path: Pat
     assert not (tmp_path / "xdg").exists()
 
 
+async def test_provider_is_found_though_the_peer_is_nearest_to_the_key_and_keeps_nothing(
+    tmp_path: Path,
+) -> None:
+    async with (
+        SocksServer(routes={}) as proxy,
+        scripted_peer(proxy) as keeper,
+        scripted_peer(proxy, keeper.node) as giver,
+        scripted_peer(proxy, keeper.node, begin=False) as newcomer,
+    ):
+        others = (keeper.key.node_id, giver.key.node_id)
+        text = next(
+            text
+            for text in map(str, range(1000))
+            if all(
+                xor_distance(newcomer.key.node_id, parse_key(text)) < xor_distance(other, parse_key(text))
+                for other in others
+            )
+        )
+        await giver.providers.provide(parse_key(text))
+        entering = asyncio.create_task(newcomer.onion.run())
+        table = newcomer.onion.driver.core.table
+        await until(lambda: any(each.live for each in table.entries.values()), "the newcomer knows a node")
+        flags = ["--only-onion", "--tor-proxy", proxy.address, "--peer", text_of(newcomer), "--json"]
+        code, out, err = await dht(tmp_path, "find", text, *flags)
+        entering.cancel()
+    assert code == 0, err
+    assert [each["peer"] for each in json.loads(out)["providers"]] == [text_of(giver)]
+
+
 @asynccontextmanager
 async def tor(folder: Path):
     """A proxy and a control port, and a data folder whose onion key the latter knows."""
@@ -237,7 +268,8 @@ async def test_daemon_provides_and_finds(tmp_path: Path) -> None:
             code, out, err = await dht(tmp_path, "find", "y", "--json", *at)
             assert (code, json.loads(out)["providers"]) == (1, [])
             code, _, err = await dht(tmp_path, "find", "x", "--peer", f"{SERVICE}:1/{'ab' * 32}", *at)
-            assert (code, "only the hash of a public key" in err) == (1, True)
+            assert (code, err.splitlines()[-1].startswith(f"pyrelay: --peer {SERVICE[:20]}")) == (2, True)
+            assert "only the hash of a public key" in err
             code, _, err = await dht(tmp_path, "provide", "--stop", "mine", *at)
             assert (code, err) == (0, "no longer provided: 'mine'\n")
             code, _, err = await dht(tmp_path, "provide", "--stop", "mine", *at)

@@ -12,7 +12,10 @@ import structlog
 
 from relay.cli.main import main
 from relay.discovery.dns.resolvers import StubResolver
+from relay.primitives.enr import build_record
+from relay.primitives.forkid import ForkId
 from relay.primitives.keys import NodeKey
+from relay.primitives.onion import OnionKey
 from relay.protocols.dnsdisc.entries import Link
 from relay.protocols.dnsdisc.tree import make_tree
 from relay.settings.options import OPTIONS
@@ -120,6 +123,18 @@ def test_records_come_from_words_and_files_of_every_form(run, key, tmp_path):
     tree, link = make_tree(RECORDS[:4], (), 1).sign(SIGNER, DOMAIN)
     assert (code, said["records"], said["seq"], said["url"]) == (0, 4, 1, str(link))
     assert said["txt"] == tree.texts(DOMAIN)
+
+
+def test_record_that_is_longer_than_a_file_name_may_be_is_a_record(run, key, tmp_path):
+    record = build_record(
+        SIGNER, 1, tcp=30303, onion3=OnionKey.from_seed(bytes(32)).address, fork_id=ForkId(bytes(4), 0)
+    )
+    assert len(record.to_text()) > 255
+    code, out, _ = run("sign", record.to_text(), "--key", key, "--domain", DOMAIN, "--json")
+    assert (code, json.loads(out)["records"]) == (0, 1)
+    for words in (("sign", "x" * 300, "--key", key, "--domain", DOMAIN), ("verify", "x" * 300)):
+        code, out, err = run(*words)
+        assert (code, "File name too long" in out + err) == (1, True)
 
 
 def test_newer_record_of_a_node_counts(run, key, tmp_path):

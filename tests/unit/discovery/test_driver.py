@@ -117,6 +117,7 @@ async def test_silence_is_no_answer_and_costs_nothing_for_ever() -> None:
         with pytest.raises(NoAnswer) as caught:
             await two.drivers[0].ping(two.other)
         assert caught.value.failure is Failure.TIMEOUT
+        assert two.drivers[0].failed == {Failure.TIMEOUT: 1}
         two.lost = False
         await two.drivers[0].ping(two.other)
 

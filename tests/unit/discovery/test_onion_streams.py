@@ -21,7 +21,9 @@ from tests.aids.streams import Recorder, make_pair
 from tests.aids.until import until
 
 QUICK = StreamOptions(sweep=0.01, backlog=0.01)
-STILL = replace(ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9)
+STILL = replace(
+    ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9, young_interval=0.0
+)
 
 
 async def attacker(world, node):

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.observe.loop_stall import INTERVAL, LoopStallMonitor
 from relay.observe.metrics import TRANSACTION_COUNTS, Metrics
-from relay.observe.snapshot import Connections, MetricsSnapshot, PeerKind, TorView
+from relay.observe.snapshot import Connections, DiscoveryCounts, MetricsSnapshot, PeerKind, TorView
 from relay.relaying.counters import RelayCounters
 from tests.unit.observe.conftest import Loop, Source
 
@@ -67,6 +67,8 @@ def test_own_metrics_follow_the_source(metrics: Metrics, source: Source) -> None
         transactions=counts,
         pool_transactions=11,
         pool_bytes=2200,
+        head=23_000_000,
+        earliest=15_537_394,
         startup={"tor": 1.5},
     )
 
@@ -75,6 +77,8 @@ def test_own_metrics_follow_the_source(metrics: Metrics, source: Source) -> None
     for line in (
         "pyrelay_tor_bootstrap_percent 45",
         "pyrelay_tor_control_connected 1",
+        "chain_head_block 23000000",
+        "pyrelay_earliest_block 15537394",
         "pyrelay_onion_service_up 1",
         "pyrelay_onion_service_uploads_total 2",
         'pyrelay_static_nodes{state="loaded"} 3',
@@ -99,10 +103,13 @@ def test_every_count_of_relaying_is_exposed() -> None:
         "evicted",
         "replaced",
         "expired",
+        "blob_held",
+        "blob_bytes",
         "latency_sum",
         "latency_count",
         "longest_slice",
         "verdicts",
+        "chain",
     }
     assert {attribute for attribute, _, _ in TRANSACTION_COUNTS} | elsewhere == set(RelayCounters.__slots__)
 
@@ -156,3 +163,19 @@ def test_text_says_the_same_as_that_of_the_library(metrics: Metrics, source: Sou
 def test_two_registries_live_beside_each_other(source: Source, stalls: LoopStallMonitor) -> None:
     one, other = (Metrics(source, stalls, version=version) for version in ("1", "2"))
     assert one.text() != other.text()
+
+
+def test_failed_requests_and_what_is_dropped_below_the_protocols_are_told(
+    metrics: Metrics, source: Source
+) -> None:
+    source.now = MetricsSnapshot(
+        discovery={"v5": DiscoveryCounts(failed={"timeout": 3})},
+        dropped={"udp": {"host": 2, "buffer full": 1}, "onion": {"malformed": 4}},
+    )
+
+    text = lines(metrics)
+
+    assert 'pyrelay_discovery_failed_total{protocol="v5",reason="timeout"} 3' in text
+    assert 'pyrelay_discovery_dropped_total{reason="host",way="udp"} 2' in text
+    assert 'pyrelay_discovery_dropped_total{reason="buffer full",way="udp"} 1' in text
+    assert 'pyrelay_discovery_dropped_total{reason="malformed",way="onion"} 4' in text

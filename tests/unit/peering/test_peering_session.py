@@ -351,6 +351,23 @@ class TestOtherCapabilities:
         assert handler.seen == [(1, b"query")]
         assert far.eth.messages() == []
 
+    def test_eth_and_it_are_spoken_side_by_side_whichever_comes_first_by_name(self) -> None:
+        loop, handler = ManualLoop(), ForeignHandler()
+        names = ("dht", "pyrelay")
+        ends = [make_end(key_of(number), loop, handlers=dict.fromkeys(names, handler)) for number in (1, 2)]
+        for end in ends:
+            foreign = (Capability(name, 1, 4) for name in names)
+            end.peers.hello = replace(end.peers.hello, capabilities=(*end.peers.hello.capabilities, *foreign))
+        link = connect(*ends)
+        settle([loop], [link])
+        assert [link.dialer.speaks(name) for name in ("eth", *names, "snap")] == [True, True, True, False]
+        link.dialer.send_to("pyrelay", 3, b"last")
+        link.dialer.send_to("dht", 0, b"first")
+        link.dialer.send(0x11, b"eth")
+        settle([loop], [link])
+        assert handler.seen == [(3, b"last"), (0, b"first")]
+        assert ends[1].eth.messages() == [(0x11, b"eth")]
+
     def test_its_messages_wait_for_eth_within_a_bound(self) -> None:
         loop, near, far, handler = self.two_with_dht()
         link = connect(near, far)

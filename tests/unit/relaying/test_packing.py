@@ -13,7 +13,6 @@ from relay.protocols.eth.packing import (
     split_transactions,
 )
 from relay.relaying.packing import (
-    NO_CUSTODY,
     Piece,
     announcement,
     elements,
@@ -88,7 +87,7 @@ def test_announcement_body_equals_the_plain_encoding_in_every_version():
         pieces = [Piece(chosen[:1], 0), *([Piece(chosen[1:], 0)] if count > 1 else [])]
         (plain,) = announcement(pieces, 100)
         assert decompress(plain) == encode_announcement(*fields)
-        (masked,) = announcement(pieces, 100, NO_CUSTODY)
+        (masked,) = announcement(pieces, 100, masked=True)
         assert decompress(masked) == encode_announcement(*fields, bytes(16))
 
 

@@ -137,7 +137,7 @@ def test_chain_data_is_answered_with_nothing_said_correctly():
     ):
         house.relay.message(peer, request.CODE, request.encode(71))
         assert peer.sent.pop() == (answer.CODE, answer.encode(71))
-    assert house.relay.counters.empty_answers == 3
+    assert house.relay.counters.chain.empty == 3
 
 
 def test_a_request_of_a_later_version_is_an_offence():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from relay.rpc.dispatcher import Dispatcher
+from relay.rpc.errors import RpcError
 from relay.rpc.ipc import IpcOptions, IpcServer
 from relay.rpc.subscriptions import MAX_SUBSCRIPTIONS, PENDING, PendingFeed, Subscriptions
 from relay.transports.sockets import SocketFactory, SocketRules
@@ -118,7 +119,7 @@ async def test_nothing_is_told_after_unsubscribing(path, dispatcher, feed):
 @pytest.mark.parametrize(
     ("method", "param", "code", "words"),
     [
-        ("eth_subscribe", "newHeads", -32601, 'no "newHeads" subscription in eth namespace'),
+        ("eth_subscribe", "newBlobs", -32601, 'no "newBlobs" subscription in eth namespace'),
         ("eth_unsubscribe", "0x1", -32000, "subscription not found"),
     ],
 )
@@ -150,25 +151,103 @@ async def test_client_that_does_not_read_is_cut_off(path, dispatcher, feed):
             await asyncio.sleep(0)
 
 
-def test_id_of_a_subscription_is_told_before_what_it_brings(feed):
+async def test_id_of_a_subscription_is_told_before_what_it_brings(feed):
     written: list[bytes] = []
     subscriptions = Subscriptions({PENDING: feed}, written.append)
-    subscriptions.hold()
-    subscriptions.hold()
-    subscriptions.methods()["eth_subscribe"].function(PENDING)
+    key = await subscriptions.methods()["eth_subscribe"].function([PENDING])
     feed.publish(tx())
+    subscriptions.release(b"the answer of another call")
     assert written == []
-    subscriptions.release()
-    subscriptions.release()
+    subscriptions.release(b'{"result":"' + key.encode() + b'"}')
     assert len(written) == 1
+    feed.publish(tx())
+    assert len(written) == 2
 
 
-def test_subscriptions_of_a_client_are_bounded(feed):
+async def test_subscriptions_of_a_client_are_bounded(feed):
     subscriptions = Subscriptions({PENDING: feed}, lambda _line: None)
     subscribe = subscriptions.methods()["eth_subscribe"].function
-    keys = {subscribe(PENDING) for _ in range(MAX_SUBSCRIPTIONS)}
+    keys = {await subscribe([PENDING]) for _ in range(MAX_SUBSCRIPTIONS)}
     assert len(keys) == MAX_SUBSCRIPTIONS
-    with pytest.raises(Exception, match="too many subscriptions"):
-        subscribe(PENDING)
+    with pytest.raises(RpcError, match="too many subscriptions"):
+        await subscribe([PENDING])
     subscriptions.close()
-    assert subscribe(PENDING) not in keys
+    assert await subscribe([PENDING]) not in keys
+
+
+async def test_whole_transactions_are_told_to_those_who_want_them():
+    attached = []
+    feed = PendingFeed(attached.append, lambda tx_hash: {"hash": "0x" + tx_hash.hex()})
+    lines: list[bytes] = []
+    subscriptions = Subscriptions({PENDING: feed}, lines.append)
+    methods = subscriptions.methods()
+    subscribe = methods["eth_subscribe"].function
+    keys = [await subscribe([PENDING, whole]) for whole in (True, False, None)]
+    subscriptions.release("".join(keys).encode())
+    feed.publish(tx())
+    told = {each["params"]["subscription"]: each["params"]["result"] for each in map(json.loads, lines)}
+    assert told == {keys[0]: {"hash": TEXT}, keys[1]: TEXT, keys[2]: TEXT}
+    for key in reversed(keys):
+        assert attached[-1] is not None
+        assert methods["eth_unsubscribe"].function(key)
+    assert (attached[-1], len(attached)) == (None, 2)
+    for params in ([PENDING, "yes"], [PENDING, True, True]):
+        with pytest.raises(RpcError, match="argument"):
+            await subscribe(params)
+    assert len(attached) == 2
+
+
+class Chain:
+    """An upstream that pushes."""
+
+    def __init__(self):
+        self.asked, self.ended = [], 0
+        self.refusal = None
+        self.tell = None
+
+    async def subscribe(self, params, on_message):
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(params)
+        self.tell = on_message
+        on_message('"early"')
+
+        def end():
+            self.ended += 1
+
+        return end
+
+
+async def test_heads_come_from_the_upstream_after_the_key(feed):
+    chain, written = Chain(), []
+    subscriptions = Subscriptions({PENDING: feed}, written.append, chain)
+    methods = subscriptions.methods()
+    key = await methods["eth_subscribe"].function(["logs", {"address": "0x01"}])
+    assert chain.asked == [["logs", {"address": "0x01"}]]
+    assert written == []
+    subscriptions.release(key.encode())
+    chain.tell('{"number":"0x1"}')
+    assert [json.loads(line)["params"] for line in written] == [
+        {"subscription": key, "result": "early"},
+        {"subscription": key, "result": {"number": "0x1"}},
+    ]
+    assert methods["eth_unsubscribe"].function(key) is True
+    assert chain.ended == 1
+
+
+async def test_refusal_of_the_upstream_is_passed_on_and_leaves_nothing(feed):
+    chain = Chain()
+    chain.refusal = RpcError(-32602, "invalid params")
+    subscriptions = Subscriptions({PENDING: feed}, lambda _line: None, chain)
+    for _ in range(MAX_SUBSCRIPTIONS + 1):
+        with pytest.raises(RpcError, match="invalid params"):
+            await subscriptions.methods()["eth_subscribe"].function(["logs", 5])
+    with pytest.raises(RpcError, match='no "blobs" subscription'):
+        await subscriptions.methods()["eth_subscribe"].function(["blobs"])
+
+
+async def test_heads_without_an_upstream_are_refused_with_the_remedy(feed):
+    subscriptions = Subscriptions({PENDING: feed}, lambda _line: None)
+    with pytest.raises(RpcError, match=r"newHeads.*--rpc-upstream") as refusal:
+        await subscriptions.methods()["eth_subscribe"].function(["newHeads"])
+    assert refusal.value.code == -32601

@@ -40,7 +40,7 @@ def test_nothing_given_is_a_relay_without_tor_in_the_xdg_folder(home, tmp_path):
     settings = load_settings({}, home)
     assert settings.datadir == tmp_path / "pyrelay"
     assert (settings.mode, settings.port, settings.maxpeers, settings.config) == ("no-tor", 30303, 50, None)
-    assert settings.eth_versions == (69, 70, 71)
+    assert settings.eth_versions == (68, 69, 70, 71, 72)
 
 
 def test_xdg_folder_must_be_absolute_as_its_specification_says(monkeypatch):

@@ -130,3 +130,17 @@ def test_onion_listener_is_a_free_port_of_loopback():
 )
 def test_an_onion_service_is_wanted_wherever_there_is_tor(line, wanted):
     assert given(line).wants_onion_service is wanted
+
+
+def test_a_consensus_node_is_named_by_http_and_must_be_reachable():
+    assert given("").beacon_api is None
+    assert str(given("--beacon-api http://127.0.0.1:5052").beacon_api) == "http://127.0.0.1:5052"
+    assert given(f"{PROXY} --only-onion --beacon-api http://{ONION}:5052").beacon_api.is_onion
+    for line, words in (
+        ("--beacon-api wss://beacon.example", "http:// or https://"),
+        ("--beacon-api beacon.example", "is not of the form"),
+        (f"--beacon-api http://{ONION}:5052", "needs Tor"),
+        (f"{PROXY} --only-onion --beacon-api http://127.0.0.1:5052", "Tor can't reach"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            given(line)

@@ -122,6 +122,17 @@ async def test_silence_is_closed_after_its_time():
         assert at.gate.stats.silent == 4
 
 
+async def test_silence_makes_room_for_others_when_all_places_are_taken():
+    async with place(waiting=2, spare=0.0) as at:
+        oldest, second, third = [await at.connect() for _ in range(3)]
+        await oldest.wait_lost()
+        assert (at.gate.stats.waiting, at.gate.stats.full) == (2, 1)
+        assert at.gate.has_room()
+        for each in (second, third):
+            each.write(b"\x01")
+        await until(lambda: len(at.made) == 2, "the others are handed on")
+
+
 async def test_number_of_waiting_connections_is_bounded():
     async with place(waiting=2) as at:
         first, _, third = [await at.connect() for _ in range(3)]

@@ -302,6 +302,7 @@ def test_challenge_for_a_request_before_counts_once_and_for_its_node_only():
     late = whoareyou(two, nonce)
     assert two.a.core.receive_packet(late, two.b.address, two.wire.now)[0].reason is Reason.WHOAREYOU
     two.a.core.ping(two.to_b, two.wire.now)
+    assert not two.a.core.receive_packet(late, two.b.address, two.wire.now)
     assert two.a.core.receive_packet(late, two.b.address, two.wire.now)[0].reason is Reason.WHOAREYOU
 
 

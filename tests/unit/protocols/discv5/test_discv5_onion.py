@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 from relay.primitives.enr import build_record
 from relay.protocols.discv5 import (
@@ -16,7 +17,9 @@ from relay.protocols.discv5 import (
 from relay.protocols.discv5.distance import log_distance
 from tests.aids.discv5 import NullSuite, VirtualNetwork, Wire, make_node, node_key, onion_record, populate
 
-STILL = replace(ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9)
+STILL = replace(
+    ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9, young_interval=0.0
+)
 
 
 class Streams(Wire):
@@ -94,6 +97,47 @@ def test_one_teller_has_a_share_of_those_who_wait():
     for number in range(100, 200):
         a.core._neighbours.heard(a.core.contact(onion_record(number)), b"teller", wire.now)
     assert len(a.core._neighbours._candidates) == 32
+
+
+def test_nobody_is_dialed_whose_teller_has_its_share_of_the_table():
+    a, _, wire = two()
+    for number in range(100, 300):
+        a.core.table.add(a.core.contact(onion_record(number)), b"teller")
+    heard = a.core._neighbours.heard
+    strangers = [a.core.contact(onion_record(number)) for number in range(300, 400)]
+    far = [each for each in strangers if log_distance(a.core.node_id, each.node_id) == 256]
+    assert sum(a.core.table.has_room(each.node_id) for each in far) == len(far)
+    for each in far:
+        heard(each, b"teller", wire.now)
+    assert not len(a.core._neighbours._candidates)
+    heard(far[0], b"another", wire.now)
+    assert len(a.core._neighbours._candidates) == 1
+
+
+def test_who_is_new_looks_for_its_neighbours_at_growing_intervals():
+    a, _, wire = two(replace(ONION, fast_interval=1e9, slow_interval=1e9))
+    for number in range(100, 150):
+        a.core.table.add(a.core.contact(onion_record(number)), number)
+    refresh, begun = a.core._refresh, []
+
+    class Counting:
+        def begin(self, target, done, now):
+            begun.append((now, target))
+            return False
+
+    refresh._searches = Counting()
+    for _ in range(9):
+        wire.now = max(wire.now, refresh.due)
+        a.core.poll(wire.now)
+        assert refresh.due <= wire.now + ONION.refresh_interval
+    times = sorted({when for when, _ in begun})
+    young = [target for when, target in begun if times[0] < when <= times[4]]
+    assert young == [a.core.node_id] * 4
+    gaps = [after - before for before, after in pairwise(times)]
+    bounds = [ONION.young_interval * 2**number for number in range(4)]
+    assert all(most / 2 <= gap <= most for gap, most in zip(gaps, bounds, strict=False))
+    assert gaps[-1] >= ONION.refresh_interval / 2
+    assert sum(when == times[-1] for when, _ in begun) == 1 + ONION.refresh_lookups
 
 
 def test_a_dead_entry_makes_room_for_one_that_is_proved_first():

@@ -33,7 +33,9 @@ from tests.aids.discv5 import (
     udp_record,
 )
 
-STILL = replace(ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9)
+STILL = replace(
+    ONION, refresh_lookups=0, fast_interval=1e9, slow_interval=1e9, refresh_interval=1e9, young_interval=0.0
+)
 
 
 def endpoint_of(number: int, port: int = 30303) -> Endpoint:
@@ -391,6 +393,31 @@ def test_patience_begins_when_the_dial_has_come_through():
     a.events += a.core.poll(wire.now + 65.0)
     assert [event.contact for event in a.said(RequestFailed)] == [near]
     assert a.core._calls.next_deadline == wire.now + 90.0
+    a.core.ping(near, wire.now + 70.0)
+    assert a.core._calls.next_deadline == wire.now + 85.0
+    a.core.close_address(near.address, wire.now + 71.0)
+    a.core.ping(near, wire.now + 75.0)
+    assert a.core._calls.next_deadline == wire.now + 90.0
+
+
+def test_round_trips_are_measured_to_the_first_part_of_an_answer():
+    a, b, wire = two()
+    for number in range(100, 130):
+        entry = b.core.table.add(b.core.contact(onion_record(number)), number)
+        if entry is not None:
+            entry.live = True
+    contact = a.core.contact(b.record)
+    a.core.ping(contact, wire.now)
+    wire.deliver()
+    a.core.findnode(contact, tuple(range(256, 240, -1)), wire.now)
+    ((question, _),) = a.core.take_packets()
+    b.core.receive_packet(question, (a.address, b.address), wire.now)
+    parts = [data for data, _ in b.core.take_packets()]
+    assert len(parts) > 1
+    before = len(a.core.patience.response._samples)
+    for late, part in enumerate(parts):
+        a.core.receive_packet(part, b.address, wire.now + 3.0 + 0.001 * late)
+    assert list(a.core.patience.response._samples)[before:] == [pytest.approx(3.0)]
 
 
 def test_estimate_grows_with_the_network_and_with_silence():

@@ -1,7 +1,5 @@
 """Packets over a stream: preface, frames, whatever pieces they arrive in."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,23 +86,52 @@ def test_packets_before_a_bad_frame_are_read():
         reader.next_packet()
 
 
-def test_time_grows_with_the_number_of_bytes_alone():
-    def seconds(count):
-        data = encode_frame(bytes(1280)) * count
-        reader, began, found = PacketReader(preface=False), time.perf_counter(), 0
+class Counted(bytearray):
+    """A buffer that counts the bytes which are copied out of it, and knows where bytes were taken away."""
+
+    def __init__(self):
+        super().__init__()
+        self.copied = 0
+        self.taken = []
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        self.copied += len(found) if isinstance(key, slice) else 1
+        return found
+
+    def __delitem__(self, key):
+        begin, end, step = key.indices(len(self))
+        assert (begin, step) == (0, 1), "only at the front nothing has to be moved"
+        self.taken.append(end)
+        super().__delitem__(key)
+
+
+def counted_reader():
+    reader = PacketReader(preface=True)
+    reader._buffer = Counted()
+    return reader, reader._buffer
+
+
+def test_work_grows_with_the_number_of_bytes_alone():
+    def work(count):
+        data = PREFACE + encode_frame(bytes(1280)) * count
+        reader, buffer = counted_reader()
+        found = 0
         for index in range(len(data)):
             reader.receive(data[index : index + 1])
             found += reader.next_packet() is not None
-        assert found == count
-        return time.perf_counter() - began
+        assert reader._buffer is buffer
+        assert (found, sum(buffer.taken), len(buffer.taken)) == (count, len(data), count + 1)
+        return buffer.copied
 
-    # Eight times the bytes; quadratic behaviour would take 64 times as long.
-    assert min(seconds(160) for _ in range(3)) < 30 * min(seconds(20) for _ in range(3))
+    # Each byte has the size before it looked at again, two bytes; the preface is compared as it grows.
+    assert work(40) - work(20) == work(20) - work(0)
+    assert work(20) - work(0) <= 20 * 2 * (2 + 1280)
 
 
-def test_much_at_once_is_cut_in_linear_time():
-    reader = PacketReader(preface=False)
-    reader.receive(encode_frame(bytes(63)) * 20_000)
-    began = time.perf_counter()
+def test_much_at_once_is_cut_where_it_is():
+    reader, buffer = counted_reader()
+    reader.receive(PREFACE + encode_frame(bytes(63)) * 20_000)
     assert len(read_all(reader)) == 20_000
-    assert time.perf_counter() - began < 2.0
+    assert buffer.taken == [len(PREFACE)] + [65] * 20_000
+    assert buffer.copied <= 2 * len(PREFACE) + 2 * 20_000

@@ -198,3 +198,40 @@ def test_the_nearest_come_first():
     found = [int.from_bytes(each.node_id) ^ int.from_bytes(target) for each in table.closest(target, 16)]
     assert len(found) == 16
     assert found == sorted(found)
+
+
+def test_who_is_accepted_is_who_can_be_added():
+    table = make_table()
+    onion = Table(OWN, OnionNetwork(), Limits(2, 3), random.Random(1).randrange)
+    cache = ContactCache(OnionNetwork().address_of, 4096)
+    draw = random.Random(7)
+    refused = 0
+    for number in draw.sample(range(1, 400), 300):
+        teller = draw.choice([b"a", b"b", None, ITSELF])
+        for each, contacts, node in (
+            (table, CACHE, udp_record(number)),
+            (onion, cache, onion_record(number)),
+        ):
+            accepted = each.accepts(contacts.of(node), teller)
+            refused += not accepted
+            assert accepted == (each.add(contacts.of(node), teller, replaceable=False) is not None)
+    assert 0 < refused < 600
+
+
+def test_a_replacement_is_accepted_where_it_has_its_share_already():
+    table = Table(OWN, OnionNetwork(), Limits(1, 9), random.Random(1).randrange)
+    cache = ContactCache(OnionNetwork().address_of, 4096)
+    onions = [cache.of(onion_record(number)) for number in FAR[: BUCKET_SIZE + 2]]
+    for number, each in enumerate(onions[:-1]):
+        table.add(each, number)
+    waiting, stranger = onions[-2:]
+    table.remove(onions[0].node_id, promote=False)
+    for number, each in ((0, onions[0]), (BUCKET_SIZE, waiting)):
+        table.add(each, number)
+    assert not table.accepts(waiting, BUCKET_SIZE)
+    bucket = table._buckets[16]
+    for node in list(bucket.entries)[:1]:
+        del bucket.entries[node], table.entries[node]
+    assert table.accepts(waiting, BUCKET_SIZE)
+    assert not table.accepts(stranger, BUCKET_SIZE)
+    assert table.add(waiting, BUCKET_SIZE) is not None

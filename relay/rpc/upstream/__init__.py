@@ -1,0 +1,1 @@
+"""Other nodes, asked for what a relay without a chain does not know: connections, failover, cache."""

@@ -1,0 +1,4 @@
+// price
+// speconly: the values are of the moment
+>> {"jsonrpc": "2.0", "id": 1, "method": "eth_gasPrice", "params": []}
+<< {"jsonrpc":"2.0","id":1,"result":"0xf4247"}

@@ -1,0 +1,3 @@
+// unknown
+>> {"jsonrpc": "2.0", "id": 1, "method": "eth_getRawTransactionByHash", "params": ["0x7777777777777777777777777777777777777777777777777777777777777777"]}
+<< {"jsonrpc":"2.0","id":1,"result":"0x"}

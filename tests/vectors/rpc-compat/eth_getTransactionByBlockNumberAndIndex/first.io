@@ -1,0 +1,3 @@
+// first
+>> {"jsonrpc": "2.0", "id": 1, "method": "eth_getTransactionByBlockNumberAndIndex", "params": ["0x12", "0x0"]}
+<< {"jsonrpc":"2.0","id":1,"result":{"blockHash":"0x639661119746c45d3e42c34fec5e5a9bdcc34a9e5d51a231049f1e13895d2d95","blockNumber":"0x12","blockTimestamp":"0xb4","from":"0x7435ed30a8b4aeb0877cef0c6e8cffe834eb865f","gas":"0x5208","gasPrice":"0x6d0aac6","hash":"0x81da553c0401437679b805c8a234924035d0caa044870dcd1c3c1799291eab73","input":"0x","nonce":"0x4a","to":"0x1f5bde34b4afc686f136c7a3cb6ec376f7357759","transactionIndex":"0x0","value":"0x1","type":"0x0","chainId":"0xc72dd9d5e883e","v":"0x18e5bb3abd109f","r":"0xb0d63f522e6b1845a61661ff74edb0d7a2104703015bebb9857e907a0ad61e60","s":"0x4929ef6fd16a8702e94a9c863282149645c09b27a31aefdd65241745148b4638"}}
