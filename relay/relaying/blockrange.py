@@ -12,7 +12,7 @@ Updates go out every 32 blocks, as geth's do, and not soon after Status: a peer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from relay.protocols.eth.messages import BlockRangeUpdate
+from relay.relaying.claims import BlockRange, Claims
 from relay.relaying.head import HeadChain
-from relay.relaying.witnesses import HeaderSource, Poll, Question, group_of
+from relay.relaying.witnesses import HeaderSource, Poll, Question
 
 if TYPE_CHECKING:
     from relay.chain.headers import Header
@@ -32,16 +33,6 @@ __all__ = ["BlockRange", "RangeKeeper", "RangeOptions"]
 
 _FIRST_VERSION: Final = 69  # of eth, with BlockRangeUpdate
 _FIRST_STEP: Final = 8  # blocks below the head; each further step doubles
-_REFUSED: Final = 64  # candidates that nobody had, remembered
-
-
-@dataclass(frozen=True, slots=True)
-class BlockRange:
-    """Blocks from earliest to latest, and the hash of the latest."""
-
-    earliest: int
-    latest: int
-    latest_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class RangeOptions:
         attempts: peers asked in one look.
         reorg: blocks that a reorganization is walked back at most.
         doubts: looks that must fail, one after the other, before a lower candidate may replace the head.
-        retry: seconds after which a candidate that was not confirmed is asked for again.
+        retry: seconds for which nobody listens to who named a candidate that was not confirmed.
         quarantine: seconds before a peer that came in by itself is asked: it may be a tester that knows no
             requests.
         anchor: seconds for which an anchor holds.
@@ -70,7 +61,7 @@ class RangeOptions:
     attempts: int = 6
     reorg: int = 128
     doubts: int = 3
-    retry: float = 60.0
+    retry: float = 30.0
     quarantine: float = 30.0
     anchor: float = 120.0
 
@@ -104,8 +95,6 @@ class RangeKeeper:
         "_now",
         "_options",
         "_polling",
-        "_rand",
-        "_refused",
         "_tries",
         "current",
         "on_blocks",
@@ -121,10 +110,8 @@ class RangeKeeper:
     ) -> None:
         self._options = options
         self._counters = counters
-        self._rand = rand
         self._chain = HeadChain(genesis_hash, options.reorg + options.reach)
-        self._claims: dict[RelayPeer, BlockRange | None] = {}  # None: of eth/68, which tells none
-        self._refused: dict[bytes, float] = {}  # until when, monotonic seconds
+        self._claims = Claims(options.reach, options.quarantine, rand)
         self._anchor: _Anchor | None = None
         self._tries = 0  # to get the header of the anchor
         self._polling = False
@@ -146,17 +133,17 @@ class RangeKeeper:
 
     def joined(self, peer: RelayPeer) -> None:
         """Take a peer."""
-        self._claims.setdefault(peer, None)
+        self._claims.join(peer)
         self._hurry()
 
     def learn(self, peer: RelayPeer, claim: BlockRange) -> None:
         """Take what a peer says of its range; its former word does not count any more."""
-        self._claims[peer] = claim
+        self._claims.learn(peer, claim)
         self._hurry()
 
     def left(self, peer: RelayPeer) -> None:
         """Forget a peer; what was confirmed stays until others say otherwise."""
-        self._claims.pop(peer, None)
+        self._claims.leave(peer)
 
     def anchor(self, number: int, block_hash: bytes, now: float) -> None:
         """Take the head from somebody who is trusted more than all peers; it holds for a while.
@@ -203,10 +190,12 @@ class RangeKeeper:
         if anchor is not None:
             self._fetch_anchor(anchor)
             return
-        candidate = self._candidate()
+        candidate = self._claims.candidate(self._now)
         if candidate is not None and self._is_to_be_fetched(candidate):
             question = Question(candidate.latest_hash, 1)
-            self._ask(question, candidate.latest, partial(self._candidate_answered, candidate))
+            # Noted now: by the time that nobody had the block, a liar says something else.
+            behind = self._claims.who_name(candidate.latest_hash)
+            self._ask(question, candidate.latest, partial(self._candidate_answered, candidate, behind))
         else:
             self._follow()
 
@@ -240,40 +229,16 @@ class RangeKeeper:
         far = candidate.latest > chain.number + self._options.reach
         return far or (chain.number == 0 and candidate.latest > 0) or self._doubts >= self._options.doubts
 
-    def _candidate(self) -> BlockRange | None:
-        """Return the highest claim of a trusted peer, or the highest to which another group's comes up."""
-        groups: set[str] = set()
-        for peer, claim in sorted(self._voices(), key=lambda voice: -voice[1].latest):
-            if claim.latest_hash in self._refused and not self._is_forgiven(claim.latest_hash):
-                continue
-            group = group_of(peer.session)
-            if group is not None:
-                groups.add(group)
-            if peer.session.trusted or len(groups) > 1:
-                return claim
-        return None
-
-    def _voices(self) -> Iterator[tuple[RelayPeer, BlockRange]]:
-        for peer, claim in self._claims.items():
-            if claim is not None and (peer.session.trusted or group_of(peer.session) is not None):
-                yield peer, claim
-
-    def _is_forgiven(self, block_hash: bytes) -> bool:
-        if self._now < self._refused[block_hash]:
-            return False
-        del self._refused[block_hash]
-        return True
-
-    def _candidate_answered(self, candidate: BlockRange, run: Sequence[Header]) -> None:
+    def _candidate_answered(
+        self, candidate: BlockRange, behind: Sequence[RelayPeer], run: Sequence[Header]
+    ) -> None:
         if run and run[0].number == candidate.latest:
             self._doubts = self._depth = 0
             self._adopt(run)
             self._due = self._now  # it was told some blocks ago
             return
         self._counters.range_refused += 1
-        while len(self._refused) >= _REFUSED:
-            del self._refused[next(iter(self._refused))]
-        self._refused[candidate.latest_hash] = self._now + self._options.retry
+        self._claims.mute(behind, self._now + self._options.retry)
         self._due = self._now
 
     def _follow(self) -> None:
@@ -330,25 +295,12 @@ class RangeKeeper:
 
     def _conclude(self) -> None:
         chain = self._chain
-        earliest = self._earliest()
+        earliest = self._claims.earliest(chain.number)
         self.current = BlockRange(
             min(self.current.earliest if earliest is None else earliest, chain.number),
             chain.number,
             chain.hash,
         )
-
-    def _earliest(self) -> int | None:
-        """Return the lowest earliest of a trusted peer, or the lowest to which another group's comes down."""
-        groups: set[str] = set()
-        lowest = self._chain.number - self._options.reach
-        voices = [(claim.earliest, peer) for peer, claim in self._voices() if claim.latest >= lowest]
-        for earliest, peer in sorted(voices, key=lambda voice: voice[0]):
-            group = group_of(peer.session)
-            if group is not None:
-                groups.add(group)
-            if peer.session.trusted or len(groups) > 1:
-                return earliest
-        return None
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -376,34 +328,5 @@ class RangeKeeper:
         assert self.source is not None
         self._polling = True
         self._counters.range_polls += 1
-        Poll(self.source, question, self._witnesses(number, alone), done, alone=alone).start()
-
-    def _witnesses(self, number: int | None, alone: bool) -> list[RelayPeer]:
-        """Return whom to ask, by lot: trusted peers, one of each group, then others of these groups."""
-        first: list[RelayPeer] = []
-        second: list[RelayPeer] = []
-        third: list[RelayPeer] = []
-        groups: set[str] = set()
-        for peer in self._shuffled(number):
-            group = group_of(peer.session)
-            if peer.session.trusted:
-                first.append(peer)
-            elif group is not None and group not in groups:
-                second.append(peer)
-                groups.add(group)
-            elif group is not None or alone:
-                third.append(peer)
-        return (first + second + third)[: self._options.attempts]
-
-    def _shuffled(self, number: int | None) -> list[RelayPeer]:
-        able = [peer for peer, claim in self._claims.items() if self._may_have(peer, claim, number)]
-        for last in range(len(able) - 1, 0, -1):
-            other = int.from_bytes(self._rand(4), "big") % (last + 1)
-            able[last], able[other] = able[other], able[last]
-        return able
-
-    def _may_have(self, peer: RelayPeer, claim: BlockRange | None, number: int | None) -> bool:
-        session = peer.session
-        if session.inbound and not session.trusted and self._now - peer.joined_at < self._options.quarantine:
-            return False
-        return claim is None or number is None or claim.latest + self._options.reach >= number
+        peers = self._claims.witnesses(number, self._now, strangers=alone)[: self._options.attempts]
+        Poll(self.source, question, peers, done, alone=alone).start()
