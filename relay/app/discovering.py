@@ -113,6 +113,7 @@ class Discovery:
         Raises:
             LocalError: the UDP port is taken.
         """
+        self._warn_of_useless_bootnodes()
         if self._names & {"v4", "v5"}:
             assert tcp_port is not None
             await self._begin_udp(sockets, tcp_port, tasks)
@@ -123,6 +124,18 @@ class Discovery:
         if "dns" in self._names:
             self._begin_dns(sockets, ways, tasks)
         tasks.create_task(self._save_now_and_then(), name="node database")
+
+    def _warn_of_useless_bootnodes(self) -> None:
+        """Say so when the user's bootnodes are all of networks that no source here enters."""
+        if not self._settings.bootnodes or not self._names:
+            return
+        fitting = {"onion"} & self._names if onion_entries(self._entry) else set()
+        if any(not isinstance(each, Node) or each.ips for each in self._entry):
+            fitting |= {"v4", "v5"} & self._names
+        if not fitting:
+            log.warning(
+                "no source of nodes can enter by these bootnodes", sources=",".join(sorted(self._names))
+            )
 
     def joined(self, session: PeerSession) -> None:
         """Let a peer that we dialed lead into the onion network, while few nodes of it are known."""

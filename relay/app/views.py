@@ -115,7 +115,7 @@ class NodeAdapter:
     def _discovery_info(self) -> dict[str, object]:
         shown: dict[str, object] = {}
         for name, counts in self._relay.discovery.counts().items():
-            told = ("table", "live", "sessions", "streams", "lookups")
+            told = ("table", "live", "sessions", "streams", "lookups", "sent", "received", "refused", "failed")
             shown[name] = {each: getattr(counts, each) for each in told}
         if dht := self._relay.discovery.dht():
             shown["dht"] = dht
@@ -133,7 +133,9 @@ class NodeAdapter:
 
     def peers(self) -> Sequence[PeerInfo]:
         """Tell of each joined peer."""
-        return [peer_info(session) for session in self._relay.peers.sessions()]
+        known = self._relay.eth.roster.get
+        found = [(session, known(session)) for session in self._relay.peers.sessions()]
+        return [peer_info(session, None if peer is None else peer.included) for session, peer in found]
 
     def add_peer(self, url: str) -> None:
         """Keep connected to an enode URL or record."""
@@ -228,4 +230,12 @@ def _tor_view(board: StatusBoard | None) -> TorView:
     if board is None:
         return TorView()
     status = board.status
-    return TorView(status.bootstrap_percent, status.control_connected, status.service_up, status.uploads)
+    return TorView(
+        status.bootstrap_percent,
+        status.control_connected,
+        status.service_up,
+        status.uploads,
+        status.upload_failures,
+        board.upload_age,
+        status.introductions,
+    )

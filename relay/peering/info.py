@@ -27,6 +27,7 @@ class PeerInfo:
         inbound, trusted, static: how it came about.
         eth_version: the version that is run.
         earliest, latest, latest_hash: its block range as far as known; None before eth/69.
+        included: of the transactions that it brought first, how many a block brings, on the moving average.
     """
 
     enode: str
@@ -43,6 +44,7 @@ class PeerInfo:
     earliest: int | None
     latest: int | None
     latest_hash: bytes | None
+    included: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the object that admin_peers answers."""
@@ -53,6 +55,8 @@ class PeerInfo:
                 "latestBlock": self.latest,
                 "latestBlockHash": "0x" + self.latest_hash.hex(),
             }
+        if self.included is not None:
+            eth["included"] = round(self.included, 4)
         network = {
             "localAddress": self.local_address,
             "remoteAddress": self.remote_address,
@@ -70,8 +74,8 @@ class PeerInfo:
         }
 
 
-def peer_info(session: PeerSession) -> PeerInfo:
-    """Describe a joined peer."""
+def peer_info(session: PeerSession, included: float | None = None) -> PeerInfo:
+    """Describe a joined peer; included: see `PeerInfo`."""
     assert session.public_key is not None
     assert session.hello is not None
     assert session.eth is not None
@@ -94,6 +98,7 @@ def peer_info(session: PeerSession) -> PeerInfo:
         earliest=status.earliest if ranged else None,
         latest=status.latest if ranged else None,
         latest_hash=status.latest_hash if ranged else None,
+        included=included,
     )
 
 

@@ -378,6 +378,7 @@ class PeerSet:
             client=printable(session.hello.client),
             eth=session.eth.version,
             static=session.static,
+            **({"why": session.why} if session.why else {}),
             peers=len(self._joined),
         )
 

@@ -351,6 +351,7 @@ class DialScheduler:
         def connected() -> PeerSession:
             session = self._peers.outbound(target.node.public_key, via_tor=True, static=target.static)
             session.outcome = outcome
+            session.why = target.why
             sessions.append(session)
             return session
 

@@ -122,6 +122,7 @@ class PeerSession(asyncio.Protocol):
         reading_paused: whether the handler stopped reading.
         bytes_in, bytes_out, messages_in, messages_out: counters.
         departure: why it ended.
+        why: what led to our dialing it; empty for who dialed us.
         outcome: set by whoever dialed: done with None when it joined, with the Departure when it did not.
     """
 
@@ -164,6 +165,7 @@ class PeerSession(asyncio.Protocol):
         "status",
         "trusted",
         "via_tor",
+        "why",
         "writable",
     )
 
@@ -183,6 +185,7 @@ class PeerSession(asyncio.Protocol):
         self.via_tor = via_tor
         self.static = static
         self.trusted = False
+        self.why = ""
         self.phase = Phase.WAITING if inbound else Phase.RLPX
         self.slot = -1
         self.public_key = public_key

@@ -45,6 +45,9 @@ async def test_two_daemons_find_each_other_by_udp_and_again_without_a_bootnode(
             shown = (await second.rpc("admin_nodeInfo"))["discovery"]
             assert shown.keys() == set(sources.split(","))
             assert all(each["table"] == 1 for each in shown.values())
+            assert all(each["sent"] and each["received"] for each in shown.values())
+            joined = first.events("peer joined") + second.events("peer joined")
+            assert all(each["inbound"] or each["why"] for each in joined)
             _, page = await second.page("/debug/metrics")
             assert 'pyrelay_discovery_table{protocol="v' in page
             assert 'pyrelay_candidates_taken_total{source="v' in page
@@ -101,3 +104,12 @@ async def test_an_address_that_the_user_gives_is_shown(settings_of):
             return NodeRecord.from_text((await relay.rpc("admin_nodeInfo"))["enr"]).ip == "20.1.2.3"
 
         await until(shown, "extip in the record")
+
+
+async def test_bootnodes_that_no_source_can_enter_by_are_told_of(settings_of, tmp_path):
+    async with running(settings_of(datadir=tmp_path / "first", discovery="v5")) as first:
+        record = (await first.rpc("admin_nodeInfo"))["enr"]
+    async with running(settings_of(datadir=tmp_path / "second", discovery="dns", bootnodes=record)) as second:
+        await until(
+            lambda: second.events("no source of nodes can enter by these bootnodes"), "a warning", SECONDS
+        )
