@@ -32,7 +32,7 @@ class Running:
     def events(self, name: str) -> list[Any]:
         return [each for each in self.logs if each["event"] == name]
 
-    async def event(self, name: str, count: int = 1, deadline: float = 5.0) -> Any:
+    async def event(self, name: str, count: int = 1, deadline: float = 30.0) -> Any:
         """The newest event of a name, once there are so many."""
         await until(lambda: self.task.done() or len(self.events(name)) >= count, name, deadline)
         if len(self.events(name)) < count:
