@@ -193,27 +193,21 @@ class NodeWay:
 
     async def _search(self, onion: OnionDiscovery, key: Key, found: Found, say: Say) -> Ended:
         """Search until somebody answered: a first dial over Tor may fail, and the next one not."""
-        client, entry = _client(onion), self._entry
-        count, said = 0, False
+        client, count, said = _client(onion), 0, False
         while True:
             answers = onion.talk_answers
-            async with client.find(key, onion.chosen(entry)) as finding:
+            async with client.find(key, onion.chosen(self._entry)) as finding:
                 async for each in finding.with_hops():
                     count += 1
                     found(describe_provider(each.record, each.hops))
             asked = 0 if finding.done is None else finding.done.asked
             answered = onion.talk_answers > answers
-            if answered and not count and 0 < asked <= len(entry) and await _entered(onion):
-                # Whom the user named may be nearest to the key, and too new there to keep what is provided:
-                # from our table the search asks its neighbours as well.
-                entry = ()
-            elif count or answered:
+            if count or answered:
                 return Ended(asked)
-            else:
-                if not said:
-                    said = True
-                    say("no peer answers yet; trying again")
-                await asyncio.sleep(AGAIN)
+            if not said:
+                said = True
+                say("no peer answers yet; trying again")
+            await asyncio.sleep(AGAIN)
 
     async def provide(self, keys: Iterable[tuple[str, Key]], tell: Tell, begun: Say, say: Say) -> None:
         """Provide until cancelled, by a node with an onion service of its own.
@@ -233,15 +227,6 @@ class NodeWay:
                 for _, key in keys:
                     tasks.create_task(_provide(client, key))
                 await asyncio.Event().wait()
-
-
-async def _entered(onion: OnionDiscovery) -> bool:
-    """Wait a while for somebody in the table; returns whether there is."""
-    for _ in range(round(ENTERING / LOOK)):
-        if len(onion.driver.core.table):
-            return True
-        await asyncio.sleep(LOOK)
-    return False
 
 
 async def _provide(client: ProviderClient, key: Key) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from relay.primitives.keys import NodeId
@@ -45,9 +45,9 @@ class Asking:
         """Send a PING; done gets a Ponged."""
         self._running[self._core.ping(to, now)] = done
 
-    def lookup(self, key: Key, done: _Done, now: float) -> None:
-        """Search for the nodes nearest to a key; done gets a LookupDone."""
-        self._running[self._core.lookup(NodeId(key), now)] = done
+    def lookup(self, key: Key, done: _Done, now: float, known: Sequence[Contact] = ()) -> None:
+        """Search for the nodes nearest to a key; done gets a LookupDone. known: more nodes to begin with."""
+        self._running[self._core.lookup(NodeId(key), now, known)] = done
 
     def settle(self, event: Event, now: float) -> None:
         """Learn of the end of a request, ours or not."""

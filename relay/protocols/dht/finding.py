@@ -78,6 +78,7 @@ class Search:
 
     Attributes:
         key: what is looked for.
+        answerers: nodes that answered.
         asked: nodes that were asked.
         found: providers by node id, with the hops to who named each first.
         bad: answers, or parts of them, that were not believed.
@@ -87,7 +88,7 @@ class Search:
 
     __slots__ = (
         "_enough", "_givers", "_hops", "_lookup", "_pages", "_paging", "_rules", "_taken", "_waiting",
-        "asked", "bad", "chosen", "found", "key", "widened",
+        "answerers", "asked", "bad", "chosen", "found", "key", "widened",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,7 @@ class Search:
         self.key = key
         self.chosen = chosen
         self.asked = self.bad = 0
+        self.answerers: list[Contact] = []
         self.found: dict[NodeId, int] = {}
         self.widened = False
         self._rules = rules
@@ -135,6 +137,7 @@ class Search:
         if question.message.cursor:
             self._paging -= 1
         else:
+            self.answerers.append(question.contact)
             self._lookup.answered(node, self._nodes(node, page, address))
         if self._wants_more(node, page):
             self._waiting.append(Question(question.contact, self._question(page.next), question.chosen))

@@ -251,7 +251,8 @@ class Providers:
                 self._finish(find, Ended.ALL_ASKED if search.asked else Ended.NO_PEERS)
             else:
                 find.looking = True
-                self._asking.lookup(search.key, partial(self._looked_up, find), now)
+                # Our own table may be empty: who answered knows others.
+                self._asking.lookup(search.key, partial(self._looked_up, find), now, search.answerers)
 
     def _ask(self, find: _Find, question: Question, now: float) -> None:
         if question.chosen or self._core.may_dial(question.contact, now):

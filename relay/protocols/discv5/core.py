@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -239,15 +239,15 @@ class Discv5:
             raise ValueError(f"a TALKREQ carries at most {MAX_TALK - 1} bytes")
         return self._requested(to, partial(self._asker.talkreq, to, protocol, payload), now)
 
-    def lookup(self, target: NodeId, now: float) -> int:
-        """Search for the nodes nearest to a target; ends with LookupDone."""
+    def lookup(self, target: NodeId, now: float, known: Sequence[Contact] = ()) -> int:
+        """Search for the nodes nearest to a target; ends with LookupDone. known: more nodes to begin with."""
         self._requests += 1
         request = self._requests
 
         def done(lookup: Lookup, _now: float) -> None:
             self._outbox.emit(LookupDone(request, target, lookup.result, lookup.asked, lookup.hops))
 
-        if not self._searches.begin(target, done, now):
+        if not self._searches.begin(target, done, now, known):
             self._outbox.emit(RequestFailed(request, None, Failure.BUSY))
         return request
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 from typing import Final
 
@@ -20,6 +20,7 @@ from relay.protocols.discv5.requests import Call, Outcome
 __all__ = ["Refresh", "Searches"]
 
 _MAX_DOUBLINGS: Final = 12
+_MAX_WALKS: Final = 16
 
 
 class Searches:
@@ -51,12 +52,23 @@ class Searches:
     def __len__(self) -> int:
         return len(self._running)
 
-    def begin(self, target: NodeId, done: Callable[[Lookup, float], None], now: float) -> bool:
-        """Start a lookup; returns False, without calling done, when too many are under way."""
+    def begin(
+        self,
+        target: NodeId,
+        done: Callable[[Lookup, float], None],
+        now: float,
+        known: Sequence[Contact] = (),
+    ) -> bool:
+        """Start a lookup; returns False, without calling done, when too many are under way.
+
+        known: nodes to begin with besides those of the table; whoever is new here has none in it.
+        """
         if len(self._running) >= self._bound:
             return False
-        start = self._neighbours.table.closest(target, RESULT_SIZE)
-        lookup = Lookup(target, self._own_id, start, retries=self._retries)
+        start = {
+            each.node_id: each for each in (*known, *self._neighbours.table.closest(target, RESULT_SIZE))
+        }
+        lookup = Lookup(target, self._own_id, list(start.values()), retries=self._retries)
         self._running[lookup] = done
         self._advance(lookup, now)
         return True
@@ -141,8 +153,10 @@ class Refresh:
         self.due = inf
         self._began = now
         # One that was brought forward is after those who know our neighbourhood; random walks come later.
-        early = self._young or (self._grown and self._options.eager_below > 1)
-        walks = 0 if early else self._options.refresh_lookups
+        if self._grown and self._options.eager_below > 1:
+            walks = 0
+        else:
+            walks = min(self._options.refresh_lookups, 1 if self._young else _MAX_WALKS)
         self._grown = self._young = False
         targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(walks)]
         # One more than there are, so that none that ends at once ends the refresh.

@@ -225,7 +225,7 @@ def test_config_check_says_what_the_settings_amount_to(run):
         "only-onion": "false",
         "tor-proxy": "127.0.0.1:9050",
         "http.api": "eth,net",
-        "eth-versions": "69,70,71",
+        "eth-versions": "68,69,70,71,72",
         "nodekey": "-",
     }.items() <= lines.items()
     assert "mode: prefer-tor; network: mainnet, id 1" in out

@@ -6,8 +6,9 @@ import pytest
 
 from relay.protocols.dht import DhtOptions, Ended, FindDone, ProvideDone, Status
 from relay.protocols.discv5 import NodeVerified
+from relay.protocols.discv5.distance import xor_distance
 from tests.aids.dht import DhtNetwork, key_of, record_of
-from tests.aids.discv5 import NullSuite
+from tests.aids.discv5 import NullSuite, node_key
 
 KEY = key_of(1)
 
@@ -70,6 +71,25 @@ def test_a_node_without_an_onion_of_its_own_finds():
     network.net.nodes = {each.node.address: each.node for each in network.nodes}
     _, found = network.find(guest, KEY, [network.nodes[3]])
     assert set(found) == {network.nodes[5].node_id}
+
+
+def test_whom_the_user_named_may_be_nearest_hold_nothing_and_still_lead_on():
+    network = grown(24, onion=True, suite=NullSuite())
+    network.provide(network.nodes[5], KEY)
+    number = next(each for each in range(1000, 9000) if _is_nearest(network, each))
+    newest = network.add(number)
+    network.run_until(lambda: len(newest.node.core.table) >= 4)
+    guest = network.add(500)
+    guest.node.core._refresh._bootnodes.clear()
+    end, found = network.find(guest, KEY, [newest])
+    assert not newest.dht.store.count(KEY)
+    assert set(found) == {network.nodes[5].node_id}
+    assert end.hops >= 1
+
+
+def _is_nearest(network: DhtNetwork, number: int) -> bool:
+    mine = xor_distance(node_key(number).node_id, KEY)
+    return all(mine < xor_distance(each.node_id, KEY) for each in network.nodes)
 
 
 def test_searches_and_rounds_of_many_run_at_the_same_time():
