@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 TRACED := --cov=relay --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test fmt lint types arch unit e2e interop counterparts bench profile simulate soak lock coverage covered clean
+.PHONY: help install install-dev run test fmt lint types arch unit e2e leaks interop counterparts bench profile simulate soak lock coverage covered clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
 
 e2e: install-dev ## end to end on a real private Tor network
 	$(PY) -m pytest tests/e2e -q
+
+leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets, deliberate leaks (needs root)
+	$(PY) -m pytest tests/e2e/test_leaks.py -q -s
 
 interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q

@@ -30,7 +30,7 @@ CALLS = 4000
 WARM = 300
 LOADERS = 4  # connections of the second throughput figure
 HEAD_BYTES = 1 << 16
-CHAIN_ID_CALL = ("eth_chainId", [])
+CHAIN_ID_CALL: tuple[str, list[object]] = ("eth_chainId", [])
 PROXIED: dict[str, tuple[str, list[object]]] = {
     "eth_getBalance": ("eth_getBalance", ["0x" + "11" * 20, "latest"]),
     "eth_getBlockByNumber": ("eth_getBlockByNumber", ["latest", True]),

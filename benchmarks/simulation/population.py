@@ -232,7 +232,7 @@ class Population:
         return node
 
 
-KNOWN = 0.95  # part of the nodes with a place in a table that are there; `tables.fill` of a cold start
+KNOWN = 0.87  # part of the nodes with a place in a table that are there: `tables.fill` after an hour
 BY_ITSELF = 0.25  # part of the entries that came by themselves, as far as their share reaches
 
 

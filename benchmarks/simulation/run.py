@@ -54,7 +54,7 @@ class Scenario:
     rest: float = 300.0
 
 
-DEAD = 0.04  # part of the known nodes that are dead when a network stands; as after an hour from a cold start
+DEAD = 0.07  # part of the known nodes that are dead when a network stands; as after an hour from a cold start
 ENDING = 20.0  # seconds from look to look whether it has
 BEREAVED = 20  # keys whose holders die
 SEARCHES = 5  # for each of those

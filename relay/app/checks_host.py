@@ -167,15 +167,15 @@ async def check_ports(case: Case) -> Findings:
         listeners.append(("--port", TcpAddress(settings.listen_address, settings.port)))
     if settings.wants_onion_service:
         listeners.append(("--onion-listen", settings.onion_listener))
-    listeners.append(("--metrics.port", TcpAddress(settings.metrics_addr, settings.metrics_port)))
+    listeners.append(("--metrics.port", settings.metrics_address))
     if settings.http:
-        listeners.append(("--http.port", TcpAddress(settings.http_addr, settings.http_port)))
+        listeners.append(("--http.port", settings.http_address))
     found = [_judged_port(case, flag, address) for flag, address in listeners if not _any_port(address)]
     return [*found, await _judged_socket(case, _ipc(settings))]
 
 
 def _any_port(address: Address) -> bool:
-    """Whether the system chooses a port that is free; a unix socket of the onion service is made anew."""
+    """Whether the system chooses a port that is free; a unix socket is made anew."""
     return isinstance(address, UnixAddress) or address.port == 0
 
 

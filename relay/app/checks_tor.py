@@ -12,9 +12,11 @@ from relay.primitives.address import Address
 from relay.primitives.endpoint import Endpoint, Network
 from relay.primitives.errors import ConnectFailed, ProxyFailed, TorControlError, UsageError
 from relay.tor.address import GROUP_REMEDY, probing
+from relay.tor.bridges import check_programs
 from relay.tor.control import CommandRefused, ControlOptions, TorControl
 from relay.tor.control_protocol import parse_keywords
 from relay.tor.process import find_tor, tor_version
+from relay.tor.single_hop import SingleHopTor, refuse_single_hop
 from relay.tor.version import FIRST_WITH_POW, OLDEST_SUPPORTED, TorVersion
 from relay.transports.sockets import describe
 from relay.transports.socks5 import RESOLVE, Credentials, SocksHandshake
@@ -42,6 +44,7 @@ async def check_tor_program(case: Case) -> Findings:
     try:
         path = find_tor()
         version = await tor_version(path)
+        check_programs(case.settings.tor_transport)
     except UsageError as error:
         if case.settings.tor_launch:
             return [told(error)]
@@ -98,6 +101,9 @@ async def check_control(case: Case) -> Findings:
     try:
         async with TorControl.connect(probing(case.sockets.open_stream, case.control), options) as control:
             case.tor = await _facts(control)
+            await refuse_single_hop(control)
+    except SingleHopTor as error:
+        return [broken(str(error), "take both lines out of torrc: sudo systemctl restart tor afterwards")]
     except TorControlError as error:
         return [_judged_control(case, error)]
     version = case.tor.version

@@ -20,11 +20,13 @@ from relay.app.datadir import DataDir
 from relay.app.dht_jobs import DhtJobs, why_no_dht
 from relay.app.discovering import Discovery
 from relay.app.entry import is_near
+from relay.app.guard import own_programs, set_tripwire
 from relay.app.networks import current_fork_id, load_network
 from relay.app.nodes import NodeFiles
 from relay.app.observer import PeerCounts
-from relay.app.onions import STREAM_FIRST
+from relay.app.onion_gate import onion_gate
 from relay.app.outward import proxy_address, socket_rules, ways_out
+from relay.app.private_broadcast import Acquaintance, private_side
 from relay.app.record import OwnRecord
 from relay.app.service import Service, naming
 from relay.app.sources import Sources
@@ -44,7 +46,7 @@ from relay.relaying.pool import PooledTx
 from relay.rpc.subscriptions import PendingFeed
 from relay.settings import Settings
 from relay.tor.launched import LaunchedTor
-from relay.transports.first_byte import FirstByteOptions, Gate, Route
+from relay.transports.first_byte import Gate
 from relay.transports.listener import Label, serve
 from relay.transports.sockets import SocketFactory
 
@@ -55,7 +57,6 @@ CLIENT: Final = f"pyrelay/v{__version__}"
 GOODBYE_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 4.5  # all in all; then whatever is left is cut
 SAVE_SECONDS: Final = 300.0
-RLPX_FIRST: Final = range(0x09)  # of a handshake, which begins with its size: at most 2048 bytes (EIP-8)
 ONION_SOCKET_MODE: Final = 0o666
 """Tor delivers as another user: the folder says who may connect; a port on 127.0.0.1 takes anybody, too."""
 
@@ -129,6 +130,10 @@ class Daemon:
         self._sources = Sources(settings, self._chain, self._peers, self._data, self._scheduler.wake)
         self._scheduler.add_source(self._sources.mix)
         self._files = NodeFiles(settings, self._scheduler)
+        met = (Acquaintance(self._peers, self._scheduler, self._sources),)
+        self._private = private_side(
+            settings, self._chain, self._eth, self._ways, lambda: met, lambda: (self.onion,)
+        )
         record = OwnRecord(self._node_key, self._data, fork_id=lambda: current_fork_id(self._chain))
         self._discovery = Discovery(settings, self._chain, self._node_key, record, self._sources, self._data)
         self._tor = self._make_tor() if settings.has_tor else None
@@ -174,6 +179,15 @@ class Daemon:
         """Our own onion address, published or not: it follows from the key."""
         return self._settings.onion_address or self._onion_key.address
 
+    def set_tripwire(self) -> None:
+        """Watch this whole interpreter, where the mode hides the host: for a process that is nothing else.
+
+        Raises:
+            LocalError: something is loaded that could not be watched.
+        """
+        programs = own_programs(self._launched, self._kzg)
+        self._relay.tripwire = set_tripwire(self._settings, self._sockets.rules, programs, self._bug)
+
     def stop(self) -> None:
         """Begin a clean stop."""
         self._stop.set()
@@ -201,6 +215,8 @@ class Daemon:
     async def _start(self, tasks: asyncio.TaskGroup, service: Service) -> None:
         """The steps of a start; one that waits, say for Tor, keeps what came before serving."""
         step = self._startup.step
+        if self._private is not None:
+            self._private.begin(tasks)
         with step("metrics"):
             source = MetricsAdapter(self._relay, self._counts, self._files, self._startup)
             await service.start_metrics(source, self._readiness)
@@ -281,16 +297,16 @@ class Daemon:
         """Who takes connections: peers, and on the onion's port discovery as well."""
         peers, has_room = self._peers.inbound_factory(label), self._peers.has_room
         onion = self._discovery.make_onion(self._ways, tasks) if label is Label.ONION else None
-        if onion is None:
+        if label is not Label.ONION:
             return peers, has_room
-        self._gate = gate = Gate(
-            (
-                Route(RLPX_FIRST, lambda _circuit: peers(), has_room),
-                Route(STREAM_FIRST, onion.streams.protocol, onion.streams.has_room),
-            ),
-            clock=asyncio.get_running_loop(),
-            options=FirstByteOptions(waiting=self._peers.options.max_waiting),
+        self._gate = gate = onion_gate(
+            (peers, has_room),
+            None if onion is None else onion.streams,
+            shows_circuits=self._settings.shows_circuits,
+            waiting=self._peers.options.max_waiting,
         )
+        if gate is None:
+            return peers, has_room
         return gate.protocol, gate.has_room
 
     async def _maintain(self) -> None:
@@ -304,6 +320,8 @@ class Daemon:
         """Withdraw the service, say goodbye to the peers, save; all within STOP_SECONDS."""
         log.info("stopping")
         self._eth.stop()
+        if self._private is not None:
+            self._private.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 self._sources.save()
@@ -324,7 +342,8 @@ class Daemon:
 
     def _onion_up(self, address: OnionAddress) -> None:
         self._relay.onion = (address, self._settings.onion_port)
-        self._relay.record.publish(address, self._settings.onion_port)
+        if not self._settings.is_private:
+            self._relay.record.publish(address, self._settings.onion_port)
         self._discovery.record_changed()
         self._scheduler.network_back()
         log.info("onion service up", onion=address, port=self._settings.onion_port)

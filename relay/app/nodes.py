@@ -78,6 +78,11 @@ class KnownPeers:
                 continue
             self._known[node.public_key] = node
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All of them, the latest last."""
+        return tuple(self._known.values())
+
     def offer_to(self, feed: Feed) -> None:
         """Put all of them into a feed, the latest last: a full feed drops the oldest."""
         for node in self._known.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from relay.app.torside import control_addresses
@@ -42,6 +42,7 @@ class WaysOut:
         onion_pacer: shared by all dials of onions: what Tor's guards count is circuits, whatever for.
         lists: dials through Tor's exits, for the resolvers of node lists only; None without Tor.
         rpc: dials through Tor's exits, for JSON-RPC's upstreams only; None without Tor.
+        private: dials receivers of private broadcast, through Tor in every mode; None without Tor.
     """
 
     nodes: NodeDialer
@@ -49,27 +50,47 @@ class WaysOut:
     onion_pacer: DialPacer
     lists: SocksDialer | None
     rpc: SocksDialer | None = None
+    private: NodeDialer | None = None
 
 
 def ways_out(
     mode: Mode, sockets: SocketFactory, proxy: Address | None, own_onions: Callable[[], Collection[str]]
 ) -> WaysOut:
     """Give a mode the dialers that it may use, and no other: only-onion has no direct one to fall back to."""
-    socks = lists = rpc = None
+    socks = lists = rpc = private = None
     if proxy is not None:
         isolation = Isolation(secrets.token_bytes)
         exits = mode is Mode.CLEARNET_TOR
         socks = SocksDialer(sockets, proxy, isolation, exits=exits, own_onions=own_onions)
         lists = SocksDialer(sockets, proxy, isolation, purpose=Purpose.DNS, exits=True, own_onions=own_onions)
         rpc = lists.for_purpose(Purpose.RPC)
-    onion_pacer = _pacer(ONION_PACE)
+        private = SocksDialer(
+            sockets,
+            proxy,
+            isolation,
+            purpose=Purpose.BROADCAST,
+            exits=mode is not Mode.ONLY_ONION,
+            own_onions=own_onions,
+        )
+    onion_pacer, exit_pacer = _pacer(ONION_PACE), _pacer(EXIT_PACE)
+    pacers = {Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: exit_pacer}
     nodes = NodeDialer(
         mode,
         dialers_of(mode, sockets, socks),
         resolver=None if mode.hides_ip else sockets,
-        pacers={Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: _pacer(EXIT_PACE)},
+        pacers=pacers,
     )
-    return WaysOut(nodes, socks, onion_pacer, lists, rpc)
+    return WaysOut(nodes, socks, onion_pacer, lists, rpc, _private(mode, sockets, private, pacers))
+
+
+def _private(
+    mode: Mode, sockets: SocketFactory, socks: SocksDialer | None, pacers: Mapping[Way, DialPacer]
+) -> NodeDialer | None:
+    """Return the dialer of private broadcast: it has no direct way, whatever the mode has."""
+    if socks is None:
+        return None
+    row = mode if mode is Mode.ONLY_ONION else Mode.CLEARNET_TOR
+    return NodeDialer(row, dialers_of(row, sockets, socks), pacers=pacers)
 
 
 def make_dialer(

@@ -19,7 +19,8 @@ from typing import Final
 
 from relay.app.datadir import DataDir
 from relay.app.occasion import passing_tasks
-from relay.app.onions import STREAM_FIRST, OnionDiscovery
+from relay.app.onion_gate import onion_gate
+from relay.app.onions import OnionDiscovery
 from relay.app.outward import proxy_address, socket_rules, ways_out
 from relay.app.record import OwnRecord
 from relay.app.sources import DATABASE
@@ -32,7 +33,7 @@ from relay.primitives.keys import NodeId, PublicKey
 from relay.primitives.node import Node
 from relay.primitives.onion import OnionAddress, parse_onion
 from relay.settings import Settings
-from relay.transports.first_byte import Gate, Route
+from relay.transports.first_byte import Gate
 from relay.transports.listener import Label, serve
 from relay.transports.sockets import SocketFactory
 
@@ -120,6 +121,11 @@ class _Node:
         self, tasks: asyncio.TaskGroup, entry: tuple[Node, ...], say: Callable[[str], None]
     ) -> ProviderNode:
         settings, data = self._settings, self._data
+        if settings.is_private:
+            raise UsageError(
+                "--onion-auth-clients hides this node, and a provider tells its address to whoever asks:"
+                " leave one of them out"
+            )
         key = data.node_key(settings.nodekey, secrets.token_bytes)
         onion_key = data.onion_key(settings.onion_key, secrets.token_bytes)
         host = parse_onion(settings.onion_address or onion_key.address)
@@ -155,8 +161,8 @@ class _Node:
 
     def _publish(self, onion: OnionDiscovery, tor: TorSide, tasks: asyncio.TaskGroup) -> None:
         streams = onion.streams
-        route = Route(STREAM_FIRST, streams.protocol, streams.has_room)
-        self._gate = gate = Gate((route,), clock=asyncio.get_running_loop())
+        self._gate = gate = onion_gate(None, streams, shows_circuits=self._settings.shows_circuits)
+        assert gate is not None
         listener = serve(
             tasks,
             self._sockets,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 from relay.app.judge import NodeJudge
 from relay.app.outward import WaysOut
 from relay.app.own_answers import own_answers
+from relay.app.private_view import pool_of_insiders, view_of_private
 from relay.app.rpc_upstreams import AlsoUpstream, RuledUpstream, make_upstreams
 from relay.app.views import NodeAdapter
 from relay.discovery.files import read_regular
-from relay.primitives.address import Address, TcpAddress, UnixAddress
+from relay.primitives.address import Address, UnixAddress
 from relay.primitives.errors import LocalError, UsageError
 from relay.rpc.dispatcher import Dispatcher
 from relay.rpc.errors import method_not_found
@@ -30,6 +31,7 @@ from relay.rpc.meters import Meters
 from relay.rpc.methods import NAMESPACES, Method, all_methods, dht_methods, select
 from relay.rpc.over_http import JsonRpcOverHttp, RpcHttpOptions
 from relay.rpc.over_ws import JsonRpcOverWs, RpcWsOptions
+from relay.rpc.private import private_methods
 from relay.rpc.subscriptions import PENDING, PendingFeed
 from relay.rpc.upstream.policy import MethodRules
 from relay.rpc.views import DhtView, TxSubmitter
@@ -103,8 +105,10 @@ class RpcService:
             self.upstream_counts = upstreams.counters
         ruled = None if upstreams is None else RuledUpstream(upstreams, self._rules)
         answers, forwarding = own_answers(node, ruled)
-        methods = (*all_methods(node, self._submitter(node), node), *answers, *dht_methods(dht))
-        served = _Served(methods, forwarding, {PENDING: pending}, upstreams)
+        common = (*all_methods(node, self._submitter(node), node), *dht_methods(dht))
+        inside, _ = own_answers(node, ruled, pool_of_insiders(node))
+        insider = (*common, *inside, *private_methods(view_of_private(node)))
+        served = _Served((*common, *answers), insider, forwarding, {PENDING: pending}, upstreams)
         self.judge = self._make_judge(node.chain_id)
         await self._start_ipc(served)
         await self._start_http(served, refusal)
@@ -144,10 +148,15 @@ class RpcService:
 
     async def _start_ipc(self, served: _Served) -> None:
         dispatcher = Dispatcher(
-            select(served.methods, IPC_MODULES), clock=self._clock, fallback=served.forwarding.answer
+            select(served.insider, IPC_MODULES), clock=self._clock, fallback=served.forwarding.answer
         )
         ipc = IpcServer(
-            dispatcher, self._tasks, feeds=served.feeds, pushing=served.upstreams, counters=self.counts
+            dispatcher,
+            self._tasks,
+            feeds=served.feeds,
+            pushing=served.upstreams,
+            meters=None if self._meters is None else self._meters.of_connection,
+            counters=self.counts,
         )
         path = UnixAddress(str(self._settings.ipc_path.absolute()))
         await ipc.start(self._listen("--ipcpath", path))
@@ -158,9 +167,9 @@ class RpcService:
         settings = self._settings
         http = ws = None
         if settings.http:
-            http = TcpAddress(settings.http_addr, settings.http_port)
+            http = settings.http_address
         if settings.ws:
-            ws = TcpAddress(settings.ws_addr, settings.ws_port)
+            ws = settings.ws_address
         for flag, address in (("--http.port", http), ("--ws.port", ws if ws != http else None)):
             if address is None:
                 continue
@@ -207,9 +216,10 @@ class RpcService:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """What every server offers, as far as it offers it."""
+    """What every server offers, as far as it offers it; `insider`: what the unix socket has of that."""
 
     methods: tuple[Method, ...]
+    insider: tuple[Method, ...]
     forwarding: Forwarding
     feeds: Mapping[str, PendingFeed]
     upstreams: Upstreams | None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 
 import structlog
 
@@ -56,8 +58,7 @@ class Service:
         metrics = Metrics(source, self.stalls, version=__version__)
         pages = Pages(metrics, self.stalls, readiness, clock=loop.time)
         server = HttpServer(pages.answer)
-        address = TcpAddress(self._settings.metrics_addr, self._settings.metrics_port)
-        await server.start(self._listen("--metrics.port", address))
+        await server.start(self._listen("--metrics.port", self._settings.metrics_address))
         self._open.push_async_callback(server.close)
 
     async def start_rpc(
@@ -73,6 +74,7 @@ class Service:
         with naming(flag):
             if isinstance(address, UnixAddress):
                 sock = self._sockets.listen_unix(address.path)
+                self._open.callback(_remove, Path(address.path), os.lstat(address.path).st_ino)
             else:
                 sock = self._sockets.listen_tcp(address.host, address.port, wildcard_ok=True)
                 host, port = sock.getsockname()[:2]
@@ -83,6 +85,13 @@ class Service:
     async def close(self) -> None:
         """Hang up on everybody."""
         await self._open.aclose()
+
+
+def _remove(path: Path, inode: int) -> None:
+    """Remove a unix socket's file, unless another process has put its own there since."""
+    with suppress(OSError):
+        if os.lstat(path).st_ino == inode:
+            path.unlink()
 
 
 @contextmanager

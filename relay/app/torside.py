@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from relay.app.onion_files import read_access, read_clients
 from relay.discovery.files import read_regular
 from relay.observe.pages import Readiness
 from relay.primitives.address import Address, TcpAddress, UnixAddress
@@ -17,10 +18,13 @@ from relay.primitives.onion import OnionAddress, OnionKey, parse_onion
 from relay.settings import Settings
 from relay.tor.address import OpenStream, probe_list, probing
 from relay.tor.backoff import Backoff
+from relay.tor.client_auth import give_access
 from relay.tor.control import ControlOptions, TorControl
-from relay.tor.launched import LaunchedTor
+from relay.tor.launched import LaunchedTor, LaunchOptions
 from relay.tor.onion_service import ExternalOnion, OnionService, OnionServiceOptions
 from relay.tor.process import find_tor
+from relay.tor.publishing import DEFAULT_INTRODUCTION_POINTS, ServiceFolder
+from relay.tor.single_hop import SingleHopTor, refuse_single_hop
 from relay.tor.status import StatusBoard
 from relay.transports.sockets import SocketFactory
 
@@ -56,6 +60,9 @@ class TorSide:
         key: of the onion service.
         on_up: told the address when peers can reach it.
         on_down: told why when they no longer can.
+
+    Raises:
+        UsageError: a file of keys or the password's that is unreadable or wrong.
     """
 
     def __init__(
@@ -76,6 +83,8 @@ class TorSide:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._control_options = ControlOptions(password=read_password(settings.tor_password_file))
+        self._clients = read_clients(settings.onion_auth_clients)
+        self._access = read_access(settings.onion_auth_keys)
         self._service: OnionService | None = None
 
     @property
@@ -94,7 +103,7 @@ class TorSide:
         port that does not answer is only a warning.
 
         Raises:
-            LocalError: with --tor-launch: no tor, too old, or it does not start.
+            LocalError: with --tor-launch: no tor, too old, or it does not start; a Tor in single-hop mode.
         """
         if self.launched is not None:
             await self.launched.prepare()
@@ -107,15 +116,19 @@ class TorSide:
         self.board.update(problem="waiting for the control port")
         backoff = Backoff()
         while not await self._control_answers():
-            if self.can_do_without_control:
+            if self.can_do_without_control and not self._access:
                 log.warning("no control port of Tor: no onion service of ours, outbound connections only")
                 return
             await asyncio.sleep(backoff.next_pause())
 
     async def _control_answers(self) -> bool:
         try:
-            async with TorControl.connect(self._open_control(), self._control_options):
+            async with TorControl.connect(self._open_control(), self._control_options) as control:
+                await refuse_single_hop(control)
+                await give_access(control, self._access)  # before the first dial
                 return True
+        except SingleHopTor as error:
+            raise UsageError(str(error)) from None
         except TorControlError as error:
             self.board.update(problem=str(error))
             log.warning("waiting for tor's control port", cause=str(error))
@@ -127,8 +140,10 @@ class TorSide:
         Args:
             listener: where Tor delivers to; None when there is no onion service.
         """
+        external = None
         if self._settings.onion_address is not None:
-            ExternalOnion(parse_onion(self._settings.onion_address), self.board, self._up).announce()
+            external = parse_onion(self._settings.onion_address)
+            ExternalOnion(external, self.board, self._up).announce()
         self._service = OnionService(
             self._service_options(listener),
             self._open_control(),
@@ -136,6 +151,8 @@ class TorSide:
             on_up=self._up,
             on_down=self._down,
             control=self._control_options,
+            watched=external,
+            access=self._access,
         )
         self._stopped.clear()
         try:
@@ -173,8 +190,27 @@ class TorSide:
     def _service_options(self, listener: Address | None) -> OnionServiceOptions | None:
         if listener is None or self._settings.onion_address is not None:
             return None
-        target = str(self._settings.onion_target or listener)
-        return OnionServiceOptions(self._key, self._settings.onion_port, target)
+        settings = self._settings
+        return OnionServiceOptions(
+            self._key,
+            settings.onion_port,
+            str(settings.onion_target or listener),
+            pow_defenses=settings.onion_pow == "auto",
+            max_streams=settings.onion_max_streams,
+            clients=self._clients,
+            folder=self._service_folder(),
+        )
+
+    def _service_folder(self) -> ServiceFolder | None:
+        """Where our own Tor gets the service from: it can do more so than by ADD_ONION."""
+        if self.launched is None:
+            return None
+        points = self._settings.onion_intro_points
+        return ServiceFolder(
+            self.launched.service_folder,
+            DEFAULT_INTRODUCTION_POINTS if points is None else points,
+            circuit_ids=self._settings.shows_circuits,
+        )
 
     def _open_control(self) -> OpenStream:
         if self.launched is not None:
@@ -203,7 +239,9 @@ def make_launched(settings: Settings, sockets: Callable[[], SocketFactory]) -> L
     async def open_stream(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await sockets().open_stream(address)
 
-    return LaunchedTor(find_tor(), settings.datadir / "tor", open_stream)
+    vanguards = None if settings.tor_vanguards is None else settings.tor_vanguards == "lite"
+    options = LaunchOptions(settings.tor_bridge, settings.tor_transport, vanguards)
+    return LaunchedTor(find_tor(), settings.datadir / "tor", open_stream, options=options)
 
 
 def read_password(path: Path | None) -> str | None:

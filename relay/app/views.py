@@ -22,9 +22,11 @@ from relay.primitives.keys import node_id
 from relay.primitives.node import Node
 from relay.relaying.handler import EthRelay
 from relay.relaying.own import OwnTransactions
+from relay.relaying.private.desk import PrivateDesk
 from relay.rpc.transaction_json import transaction_json
 from relay.rpc.views import NodeInfo, PoolStatus
 from relay.tor.status import StatusBoard
+from relay.transports.tripwire import Tripwire
 
 
 class Relay:
@@ -35,6 +37,7 @@ class Relay:
         onion: our onion address while it is published.
         rpc_counts: what clients of JSON-RPC were refused, by event.
         upstream_counts: what its upstreams have done, by event.
+        tripwire: of this process; None where the mode has none, or a test is the process.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Relay:
         self.onion: tuple[str, int] | None = None
         self.rpc_counts: Mapping[str, int] = {}
         self.upstream_counts: Mapping[str, int] = {}
+        self.tripwire: Tripwire | None = None
 
 
 class NodeAdapter:
@@ -115,7 +119,17 @@ class NodeAdapter:
     def _discovery_info(self) -> dict[str, object]:
         shown: dict[str, object] = {}
         for name, counts in self._relay.discovery.counts().items():
-            told = ("table", "live", "sessions", "streams", "lookups", "sent", "received", "refused", "failed")
+            told = (
+                "table",
+                "live",
+                "sessions",
+                "streams",
+                "lookups",
+                "sent",
+                "received",
+                "refused",
+                "failed",
+            )
             shown[name] = {each: getattr(counts, each) for each in told}
         if dht := self._relay.discovery.dht():
             shown["dht"] = dht
@@ -179,6 +193,11 @@ class NodeAdapter:
         return self._relay.eth.sent_by(signer)
 
     @property
+    def private(self) -> PrivateDesk | None:
+        """The private broadcast of their transactions; None where it is off."""
+        return self._relay.eth.private
+
+    @property
     def own(self) -> OwnTransactions:
         """Transactions of our own users."""
         return self._relay.eth.own
@@ -223,6 +242,8 @@ class MetricsAdapter:
             dht=relay.discovery.dht(),
             rpc=relay.rpc_counts,
             upstreams=relay.upstream_counts,
+            breaches=None if relay.tripwire is None else relay.tripwire.breaches,
+            private=None if relay.eth.private is None else relay.eth.private.broadcast.counters,
         )
 
 

@@ -14,6 +14,8 @@ __all__ = ["check_body"]
 
 _LEGACY: Final = 0xC0  # the smallest first byte of a list
 _MAX_TYPE: Final = 0x7F  # EIP-2718
+_PARTS: Final = 3
+_WITHDRAWALS: Final = 256  # EIP-4895: 16
 
 
 def check_body(header: Header, raw_body: bytes) -> None:
@@ -31,12 +33,12 @@ def check_body(header: Header, raw_body: bytes) -> None:
 
 
 def _check(header: Header, raw: bytes) -> None:
-    parts = _items(raw, 0, len(raw))
+    parts = _items(raw, 0, len(raw), _PARTS)
     if len(parts) not in (2, 3):
         raise DecodeError(f"{len(parts)} parts")
     if keccak256(raw[slice(*parts[1])]) != header.ommers_hash:
         raise ContradictsHeader("ommers are not those of the header")
-    transactions = [_hashed_form(raw, *span) for span in _items(raw, *parts[0])]
+    transactions = [_hashed_form(raw, *span) for span in _items(raw, *parts[0], header.most_transactions)]
     if ordered_trie_root(transactions) != header.transactions_root:
         raise ContradictsHeader("transactions are not those of the header")
     withdrawals = ordered_trie_root(_withdrawals(raw, *parts[2])) if len(parts) == 3 else None
@@ -44,11 +46,11 @@ def _check(header: Header, raw: bytes) -> None:
         raise ContradictsHeader("withdrawals are not those of the header")
 
 
-def _items(raw: bytes, start: int, stop: int) -> list[tuple[int, int]]:
+def _items(raw: bytes, start: int, stop: int, limit: int) -> list[tuple[int, int]]:
     is_list, pos, end = rlp.read_header(raw, start, stop)
     if not is_list or end != stop:
         raise DecodeError("expected one list")
-    return rlp.list_items(raw, pos, end)
+    return rlp.list_items(raw, pos, end, limit)
 
 
 def _hashed_form(raw: bytes, start: int, stop: int) -> bytes:
@@ -66,5 +68,5 @@ def _hashed_form(raw: bytes, start: int, stop: int) -> bytes:
 
 
 def _withdrawals(raw: bytes, start: int, stop: int) -> list[bytes]:
-    spans = _items(raw, start, stop)
+    spans = _items(raw, start, stop, _WITHDRAWALS)
     return [raw[begin:end] for begin, end in spans]

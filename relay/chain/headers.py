@@ -25,12 +25,17 @@ _FIXED_HEADERS: Final = (b"\xa0", b"\xa0", b"\x94", b"\xa0", b"\xa0", b"\xa0", b
 
 # Positions of the fields after it, beginning with the difficulty.
 _NUMBER: Final = 1
+_GAS_USED: Final = 3
 _TIMESTAMP: Final = 4
 _MIX: Final = 6
 _NONCE: Final = 7
 _REQUIRED: Final = 8  # in every header since genesis
 _WITHDRAWALS: Final = 9
 _ACCESS_LIST: Final = 14
+
+# A transaction costs 21,000, less than half of which it ever got back; EIP-2780 would make it 6,000, and
+# a fifth of that.
+_LEAST_GAS: Final = 4096
 
 _EMPTY: Final = 0x80  # RLP: the empty string
 _NONCE_HEADER: Final = 0x88  # of a string of 8 bytes
@@ -52,6 +57,7 @@ class Header:
         hash: of the block: Keccak-256 of raw.
         parent_hash: of the block before.
         number: of the block.
+        gas_used: by all its transactions.
         timestamp: Unix seconds.
         ommers_hash: of the RLP list of uncles.
         transactions_root, receipts_root: of the ordered tries.
@@ -63,12 +69,18 @@ class Header:
     hash: bytes
     parent_hash: bytes
     number: int
+    gas_used: int
     timestamp: int
     ommers_hash: bytes
     transactions_root: bytes
     receipts_root: bytes
     withdrawals_root: bytes | None
     access_list_hash: bytes | None
+
+    @property
+    def most_transactions(self) -> int:
+        """More than these can't be in the block: who checks an answer looks no further."""
+        return self.gas_used // _LEAST_GAS
 
     @classmethod
     def decode(cls, raw: bytes) -> Header:
@@ -92,6 +104,7 @@ class Header:
             hash=keccak256(raw),
             parent_hash=parent,
             number=_number(raw, fields, _NUMBER),
+            gas_used=_number(raw, fields, _GAS_USED),
             timestamp=_number(raw, fields, _TIMESTAMP),
             ommers_hash=ommers,
             transactions_root=transactions,

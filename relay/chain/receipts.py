@@ -11,8 +11,10 @@ Spec: caps/eth.md, "Receipt Encoding and Validity"; EIP-7642; yellow paper, sect
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from relay.chain.headers import ContradictsHeader, Header
 from relay.chain.ordered_trie import ordered_trie_root
@@ -20,7 +22,14 @@ from relay.primitives import rlp
 from relay.primitives.errors import DecodeError
 from relay.primitives.hashing import keccak256
 
-__all__ = ["check_receipts", "join_receipts", "split_receipts", "with_blooms", "without_blooms"]
+__all__ = [
+    "check_receipts",
+    "checking_receipts",
+    "join_receipts",
+    "split_receipts",
+    "with_blooms",
+    "without_blooms",
+]
 
 _BLOOM_SIZE: Final = 256
 _BLOOM_HEADER: Final = b"\xb9\x01\x00"
@@ -29,10 +38,15 @@ _NO_LOGS: Final = _BLOOM_HEADER + bytes(_BLOOM_SIZE)
 _ADDRESS_HEADER: Final = b"\x94"  # RLP: 20 bytes follow
 _TOPIC: Final = b"\xa0"  # RLP: 32 bytes follow
 _LIST: Final = 0xC0
+_FIELDS: Final = 4
+_LOGS_AT_ONCE: Final = 512  # some milliseconds (our choice)
+_LEAST_LOG: Final = 24  # bytes: its list's header, an address, no topics, no data
 _MAX_TYPE: Final = 0x7F  # EIP-2718
 _REMEMBERED: Final = 8192  # addresses and topics whose bits are kept: tokens and events come again and again
 
+_T = TypeVar("_T")
 _Span = tuple[int, int]
+_Steps = Generator[None, None, _T]
 
 
 class _Receipt(NamedTuple):
@@ -50,8 +64,22 @@ def check_receipts(header: Header, receipts: bytes) -> None:
     Raises:
         ContradictsHeader: it is not: another root, or it is not even such a list.
     """
+    for _ in checking_receipts(header, receipts):
+        pass
+
+
+def checking_receipts(header: Header, receipts: bytes) -> Iterator[None]:
+    """As `check_receipts`, some milliseconds at a step: a block full of logs takes half a second.
+
+    Raises:
+        ContradictsHeader: see there.
+    """
+    entries = []
     try:
-        root = ordered_trie_root([_in_trie(_read(raw)) for raw in split_receipts(receipts)])
+        for raw in split_receipts(receipts, header.most_transactions):
+            entries.append(_in_trie((yield from _reading(raw))))
+            yield
+        root = ordered_trie_root(entries)
     except DecodeError as error:
         raise ContradictsHeader(f"no receipts of a block: {error}") from None
     if root != header.receipts_root:
@@ -75,16 +103,18 @@ def without_blooms(block: bytes) -> bytes:
     Raises:
         DecodeError: it has not the form of eth/68.
     """
-    return join_receipts([_in_eth69(_read_eth68(raw)) for raw in split_receipts(block)])
+    return join_receipts(
+        [_in_eth69(_read_eth68(raw)) for raw in split_receipts(block, len(block) // _BLOOM_SIZE)]
+    )
 
 
-def split_receipts(block: bytes) -> list[bytes]:
+def split_receipts(block: bytes, limit: int = sys.maxsize) -> list[bytes]:
     """Return the receipts of a block's list, in its form.
 
     Raises:
-        DecodeError: no RLP list.
+        DecodeError: no RLP list, or one of more than limit.
     """
-    return [block[start:stop] for start, stop in _items(block, 0, len(block))]
+    return [block[start:stop] for start, stop in _items(block, 0, len(block), limit)]
 
 
 def join_receipts(receipts: list[bytes]) -> bytes:
@@ -94,13 +124,24 @@ def join_receipts(receipts: list[bytes]) -> bytes:
 
 
 def _read(raw: bytes) -> _Receipt:
-    kind, status, gas, logs = _four(_items(raw, 0, len(raw)))
+    steps = _reading(raw)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: _Receipt = end.value
+            return found
+
+
+def _reading(raw: bytes) -> _Steps[_Receipt]:
+    kind, status, gas, logs = _four(_items(raw, 0, len(raw), _FIELDS))
     number = rlp.to_int(_string(raw, kind), 1)
     if number > _MAX_TYPE:
         raise DecodeError("a receipt's type is too large")
     _string(raw, status)
     _string(raw, gas)
-    return _Receipt(number, raw[status[0] : gas[1]], _bloom(raw, *logs), raw[slice(*logs)])
+    bloom = yield from _bloom(raw, *logs)
+    return _Receipt(number, raw[status[0] : gas[1]], bloom, raw[slice(*logs)])
 
 
 def _read_eth68(raw: bytes) -> _Receipt:
@@ -111,7 +152,7 @@ def _read_eth68(raw: bytes) -> _Receipt:
             raise DecodeError("a receipt is neither a list nor has a type")
         number = raw[start]
         start += 1
-    status, gas, bloom, logs = _four(_items(raw, start, len(raw)))
+    status, gas, bloom, logs = _four(_items(raw, start, len(raw), _FIELDS))
     _string(raw, status)
     _string(raw, gas)
     if len(_string(raw, bloom)) != _BLOOM_SIZE or raw[logs[0]] < _LIST:
@@ -133,14 +174,16 @@ def _in_eth68(receipt: _Receipt) -> bytes:
     return rlp.encode(content) if receipt.type else content
 
 
-def _bloom(raw: bytes, start: int, stop: int) -> bytes:
+def _bloom(raw: bytes, start: int, stop: int) -> _Steps[bytes]:
     """Return the RLP of the filter of logs: three bits for each address and topic."""
-    logs = _items(raw, start, stop)
+    logs = _items(raw, start, stop, (stop - start) // _LEAST_LOG)
     if not logs:
         return _NO_LOGS
     bits = 0
-    for begin, end in logs:
+    for number, (begin, end) in enumerate(logs, 1):
         bits |= _bits_of_log(raw, begin, end)
+        if not number % _LOGS_AT_ONCE:
+            yield
     return _BLOOM_HEADER + bits.to_bytes(_BLOOM_SIZE, "big")
 
 
@@ -168,15 +211,15 @@ def _bits(value: bytes) -> int:
     )
 
 
-def _items(raw: bytes, start: int, stop: int) -> list[_Span]:
+def _items(raw: bytes, start: int, stop: int, limit: int) -> list[_Span]:
     is_list, pos, end = rlp.read_header(raw, start, stop)
     if not is_list or end != stop:
         raise DecodeError("expected one list")
-    return rlp.list_items(raw, pos, end)
+    return rlp.list_items(raw, pos, end, limit)
 
 
 def _four(fields: list[_Span]) -> list[_Span]:
-    if len(fields) != 4:
+    if len(fields) != _FIELDS:
         raise DecodeError(f"a receipt has 4 fields, found {len(fields)}")
     return fields
 

@@ -14,6 +14,7 @@ EPILOG: Final = """\
 commands:
   pyrelay localnet         a private Tor network with relays, on this machine
   pyrelay key new|show     make or show this relay's keys
+  pyrelay key onion-auth   make keys to a relay that only the chosen find
   pyrelay enr decode ENR   take a node record apart
   pyrelay config check     read all settings and say what they amount to
   pyrelay discover         crawl a network and show its nodes
@@ -21,7 +22,9 @@ commands:
                            read, check or make a list of nodes in the DNS
   pyrelay dht provide|find KEY
                            tell onion nodes that you have something; ask who has
-  pyrelay send RAWTX|-     give signed transactions to the daemon; see them travel
+  pyrelay send RAWTX|-     give the daemon transactions; see them travel
+  pyrelay private list|abort HASH
+                           transactions on their private way; stop one
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from relay import __version__
 from relay.app.daemon import Daemon
@@ -33,13 +34,14 @@ def run(argv: Sequence[str]) -> int:
 async def _serve(settings: Settings, redactor: Redactor) -> None:
     daemon = Daemon(settings)
     redactor.allow_own(daemon.onion)
+    daemon.set_tripwire()
     settle_garbage()
     await daemon.run()
 
 
 def _set_up_logging(settings: Settings) -> Redactor:
     on_terminal = sys.stderr.isatty()
-    return configure(
+    redactor = configure(
         LogOptions(
             json=(settings.log_format or ("text" if on_terminal else "json")) == "json",
             verbosity=settings.verbosity,
@@ -47,3 +49,11 @@ def _set_up_logging(settings: Settings) -> Redactor:
             colors=on_terminal,
         )
     )
+    for path, name in (
+        (settings.datadir.absolute(), "DATADIR"),
+        (os.path.expanduser("~"), "~"),
+        (Path(sys.prefix), "PREFIX"),
+        (Path(__file__).parents[2], "PYRELAY"),
+    ):
+        redactor.hide_folder(str(path), name)
+    return redactor

@@ -25,6 +25,7 @@ from relay.transports.policy import Mode
 
 FIND_FLAGS: Final = (
     "datadir", "config", "ipcpath", "network", "tor-proxy", "tor-proxy-remote-ok", "only-onion", "tor-launch",
+    "tor-bridge", "tor-transport", "tor-vanguards",
     "bootnodes", "log-format", "verbosity", "log-addresses",
 )  # fmt: skip
 PROVIDE_FLAGS: Final = (

@@ -27,7 +27,8 @@ from relay.transports.policy import Mode
 
 OPTIONS: Final = (
     "datadir", "config", "network", "listen-address", "tor-proxy", "tor-proxy-remote-ok", "prefer-tor",
-    "only-onion", "clearnet", "tor-launch", "discovery", "bootnodes", "dns-lists", "dns-resolver",
+    "only-onion", "clearnet", "tor-launch",
+    "tor-bridge", "tor-transport", "tor-vanguards", "discovery", "bootnodes", "dns-lists", "dns-resolver",
     "log-format", "verbosity", "log-addresses",
 )  # fmt: skip
 TIMEOUT: Final = 300.0  # seconds

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NETWORK_FLAGS: Final = (
     "datadir", "config", "tor-proxy", "tor-proxy-remote-ok", "only-onion", "clearnet", "tor-launch",
+    "tor-bridge", "tor-transport", "tor-vanguards",
     "dns-resolver",
 )  # fmt: skip
 MAX_RATE: Final = 100.0

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "dns": "relay.cli.dns",
     "dht": "relay.cli.dht",
     "send": "relay.cli.send",
+    "private": "relay.cli.private",
     "version": "relay.cli.version",
 }
 

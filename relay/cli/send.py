@@ -27,8 +27,11 @@ TEXT: Final = """\
 Give signed transactions to the daemon, which sends them to its peers; nobody
 else is asked or told. RAWTX is the signed transaction in hex; with - one is
 read from each line of standard input, and sent as it comes. An echo is a
-peer's telling us of the transaction: a few peers are left out at first, so
-that there is somebody who can. With one peer only there is none.
+peer's telling us of the transaction. With Tor it goes out on short connections
+that lead to nobody (--private-broadcast), and one sender's go one after the
+other, each when the one before is back: give --wait minutes. Without, a few
+peers are left out at first, so that there is somebody who can tell; with one
+peer only there is none.
 Exit code 1: refused, or with --wait no echo came in time."""
 
 
@@ -139,15 +142,18 @@ class _Sending:
             raise LocalError(
                 f"the daemon does not tell how far {transaction.hash} has come: {error}"
             ) from error
-        reached = (now["sent"], now["announced"], now["fetched_by"])
+        private = now.get("private")
+        reached = (now["sent"], now["announced"], now["fetched_by"], private)
         if reached != transaction.told:
             transaction.told = reached
-            self._tell(
-                "sent", transaction.hash,
+            words = (
                 f"sent to {_peers(now['sent'])}, announced to {_peers(now['announced'])},"
-                f" fetched by {_peers(now['fetched_by'])}",
-                **{name: now[name] for name in ("sent", "announced", "fetched_by", "listening")},
-            )  # fmt: skip
+                f" fetched by {_peers(now['fetched_by'])}"
+            )
+            named = {name: now[name] for name in ("sent", "announced", "fetched_by", "listening")}
+            if private is not None:
+                words, named = f"confirmed by {_peers(now['sent'])}, {private}", named | {"private": private}
+            self._tell("sent", transaction.hash, words, **named)
         echo = now["first_echo_seconds"]
         if echo is not None and transaction.echo is None:
             transaction.echo = echo

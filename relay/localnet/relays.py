@@ -80,6 +80,9 @@ class RelayFiles:
             "--onion-port", str(ONION_PORT),
             "--metrics.port", str(self.metrics_port),
             "--log-format", "text",
+            # This is a stage for gossip at twenty a second; two short connections each would be two Tor
+            # circuits each, of which a client may begin two a second.
+            "--private-broadcast", "off",
             *self.flags,
         ]  # fmt: skip
 

@@ -15,6 +15,7 @@ _COUNTS: Final = (  # attribute of ProxyCounters, metric, help
     ("from_cache", "chain_cached", "requests for chain data answered from the cache"),
     ("from_peers", "chain_relayed", "requests for chain data answered after asking peers"),
     ("empty", "empty_answers", "requests for chain data answered with nothing"),
+    ("absent", "chain_absent", "questions for chain data not put, because nobody had it a moment ago"),
     ("cancelled", "chain_cancelled", "requests for chain data whose peer left before the answer"),
     ("expired", "chain_expired", "requests for chain data answered with what there was in time"),
     ("coalesced", "chain_coalesced", "questions for chain data that joined one under way"),

@@ -6,7 +6,6 @@ its names, and keep to Prometheus' conventions for ours. No label names a peer o
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -23,6 +22,7 @@ from prometheus_client.registry import Collector
 from relay.observe.chain_metrics import chain_metrics
 from relay.observe.discovery_metrics import discovery_metrics
 from relay.observe.loop_stall import BUCKETS, LoopStallMonitor
+from relay.observe.private_metrics import private_metrics
 from relay.observe.snapshot import (
     DIAL_ERRORS,
     SERVE_ERRORS,
@@ -132,12 +132,12 @@ class _Reader(Collector):
         yield from _relaying(now.transactions)
         yield from chain_metrics(now.transactions.chain)
         yield from discovery_metrics(now)
+        yield from private_metrics(now.private)
         yield from _rpc(now)
         yield from _stalls(self._stalls)
-        info = GaugeMetricFamily(
-            "pyrelay_build_info", "version of this program", labels=("version", "python")
-        )
-        info.add_metric((self._version, platform.python_version()), 1)
+        # Not Python's version, nor the system's: they tell one relay from another.
+        info = GaugeMetricFamily("pyrelay_build_info", "version of this program", labels=("version",))
+        info.add_metric((self._version,), 1)
         yield info
 
 
@@ -203,6 +203,13 @@ def _tor(now: MetricsSnapshot) -> Iterator[Metric]:
     yield _gauge("pyrelay_onion_service_up", "1 while peers can reach our onion address", tor.service_up)
     uploads = "pyrelay_onion_service_uploads"
     yield CounterMetricFamily(uploads, "descriptor uploads that succeeded", value=tor.service_uploads)
+    failures = "pyrelay_onion_service_upload_failures"
+    yield CounterMetricFamily(failures, "descriptor uploads that failed", value=tor.service_upload_failures)
+    if tor.service_upload_age is not None:
+        age, words = "pyrelay_onion_service_upload_age_seconds", "time since a directory took our descriptor"
+        yield _gauge(age, words, tor.service_upload_age)
+    points = "circuits to introduction points of our onion service"
+    yield _gauge("pyrelay_onion_service_introductions", points, tor.introductions)
 
 
 def _ours(now: MetricsSnapshot) -> Iterator[Metric]:
@@ -249,6 +256,9 @@ def _rpc(now: MetricsSnapshot) -> Iterator[Metric]:
     refused, asked = "what clients of JSON-RPC were refused", "calls of JSON-RPC's upstreams and their faults"
     yield _by_label(CounterMetricFamily, "pyrelay_rpc_refusals", refused, "event", now.rpc)
     yield _by_label(CounterMetricFamily, "pyrelay_rpc_upstream_events", asked, "event", now.upstreams)
+    if now.breaches is not None:
+        words = "calls that the tripwire stopped before they got outside of Tor"
+        yield CounterMetricFamily("pyrelay_tripwire_breaches", words, value=now.breaches)
 
 
 def _stalls(stalls: LoopStallMonitor) -> Iterator[Metric]:

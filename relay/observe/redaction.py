@@ -52,6 +52,13 @@ class Redactor:
     def __init__(self, *, hide_addresses: bool) -> None:
         self._hide_addresses = hide_addresses
         self._own: set[str] = set()
+        self._folders: list[tuple[str, str]] = []
+
+    def hide_folder(self, path: str, name: str) -> None:
+        """Show a folder by a name where addresses are hidden: a path often tells who the user is."""
+        if path.strip("/"):
+            self._folders.append((path.rstrip("/"), name))
+            self._folders.sort(key=lambda each: -len(each[0]))  # what lies within another goes first
 
     def allow_own(self, onion: str) -> None:
         """Let our own address, "<56>.onion", pass in OWN_FIELDS."""
@@ -70,6 +77,8 @@ class Redactor:
         text = _SECRET_TEXT.sub(MASK, text)
         if not self._hide_addresses:
             return text
+        for path, shown in self._folders:
+            text = text.replace(path, shown)
         text = _RECORD.sub("<enr>", text)
         text = _ONION.sub(lambda found: self._unless_own(name, found.group(), "<onion>"), text)
         text = _COLONS.sub(_ipv6, _DOTTED.sub(_ipv4, text))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from relay.relaying.counters import RelayCounters
+from relay.relaying.private.counters import PrivateCounters
 
 __all__ = [
     "DIAL_ERRORS",
@@ -74,12 +75,18 @@ class TorView:
         control_connected: the control port answers.
         service_up: peers can reach our onion address.
         service_uploads: descriptor uploads that succeeded.
+        service_upload_failures: descriptor uploads that did not.
+        service_upload_age: seconds since the last one that succeeded; None before the first.
+        introductions: established circuits to introduction points.
     """
 
     bootstrap_percent: int = 0
     control_connected: bool = False
     service_up: bool = False
     service_uploads: int = 0
+    service_upload_failures: int = 0
+    service_upload_age: float | None = None
+    introductions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,8 @@ class MetricsSnapshot:
         dht: what the provider DHT counts, by name.
         rpc: what clients of JSON-RPC were refused, by event.
         upstreams: what JSON-RPC's upstreams have done, by event.
+        private: what private broadcast counts; None where it is off.
+        breaches: of the tripwire; None where none is set.
     """
 
     peers: Mapping[PeerKind, int] = field(default_factory=dict)
@@ -169,6 +178,8 @@ class MetricsSnapshot:
     dht: Mapping[str, int] = field(default_factory=dict)
     rpc: Mapping[str, int] = field(default_factory=dict)
     upstreams: Mapping[str, int] = field(default_factory=dict)
+    private: PrivateCounters | None = None
+    breaches: int | None = None
 
 
 class MetricsSource(Protocol):

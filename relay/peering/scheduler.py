@@ -135,6 +135,11 @@ class DialScheduler:
         return len(self._static)
 
     @property
+    def static_nodes(self) -> tuple[Node, ...]:
+        """The static nodes, with the addresses to use."""
+        return tuple(target.node for target in self._static.values())
+
+    @property
     def static_connected(self) -> int:
         """How many of them are peers, whoever dialed."""
         return sum(self._peers.get(key) is not None for key in self._static)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from relay.primitives.endpoint import parse_port
 from relay.primitives.errors import DecodeError, UsageError
 
-__all__ = ["Address", "TcpAddress", "UnixAddress", "parse_address", "parse_ip"]
+__all__ = ["UNIX_PREFIX", "Address", "TcpAddress", "UnixAddress", "parse_address", "parse_ip"]
 
 UNIX_PREFIX: Final = "unix:"
 MAX_UNIX_PATH: Final = 107  # bytes; sockaddr_un.sun_path of Linux without its final NUL

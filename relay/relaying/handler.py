@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +34,9 @@ from relay.relaying.chain_data.wire import REQUESTS as CHAIN_REQUESTS
 from relay.relaying.counters import RelayCounters
 from relay.relaying.fetcher import Fetcher
 from relay.relaying.gossip import Gossip
+from relay.relaying.inclusion import Inclusions
 from relay.relaying.intake import Intake
+from relay.relaying.new_blocks import NewBlocks
 from relay.relaying.options import RelayOptions
 from relay.relaying.own import OwnTransactions
 from relay.relaying.pool import PooledTx, TxPool
@@ -44,8 +46,10 @@ from relay.relaying.roster import RelayPeer, Roster
 from relay.relaying.verdict import Court
 
 if TYPE_CHECKING:
+    from relay.chain.headers import Header
     from relay.chain.networks import ChainConfig
     from relay.relaying.blobs.side import Verifier
+    from relay.relaying.private.desk import PrivateDesk
     from relay.relaying.seams import Handle, Loop, Publisher, Session
     from relay.relaying.verdict import Judge
 
@@ -63,7 +67,7 @@ class EthRelay:
     Attributes:
         options, counters, pool, roster, fetcher, gossip, intake, own, chain, ranges: its parts, to be read.
         blobs: the part for blob transactions; None where they are not relayed.
-        publisher: takes transactions of our own users out; `own` by gossip, unless another is set.
+        publisher, private: who takes transactions of our own users out: of the pool, or past it.
     """
 
     def __init__(
@@ -108,9 +112,11 @@ class EthRelay:
         )
         self.ranges = RangeKeeper(config.genesis_hash, options.range, self.counters, rand)
         self.ranges.source = self.chain
-        self.ranges.on_blocks = self.chain.confirm
+        self.ranges.on_blocks = self._new_blocks
         self.own = OwnTransactions(self.gossip, self.roster, self.pool, options, self.counters, loop, rand)
+        self._followed = NewBlocks(self.chain, Inclusions(self.pool, self.roster, self.counters), self.own)
         self.publisher: Publisher = self.own
+        self.private: PrivateDesk | None = None
         self.blobs: BlobSide | None = None
         self._methods: dict[int, _Method] = dict.fromkeys(REQUESTS, self._nothing)
         self._methods |= dict.fromkeys(CHAIN_REQUESTS.values(), self.chain.request)
@@ -206,6 +212,8 @@ class EthRelay:
         status = session.status
         if status is not None and status.version != 68:
             self._learn_range(peer, BlockRange(status.earliest, status.latest, status.latest_hash))
+        if self.blobs is not None:
+            self.blobs.joined()
         self.gossip.joined(peer)
 
     def left(self, session: Session, reason: int) -> None:
@@ -257,13 +265,17 @@ class EthRelay:
         try:
             tx_hash = transaction_hash(raw)
             self._check_fee(self._admission.decode(raw))
-            if tx_hash in self.pool:
+            if tx_hash in self.pool or (self.private is not None and tx_hash in self.private):
                 raise InvalidTransaction(SERVER_ERROR, "already known", "known")
             tx = self._admission.admit(raw, tx_hash, local=True)
         except TransactionUndecodable as error:
             raise InvalidTransaction(SERVER_ERROR, str(error), "undecodable") from None
         if tx.type == BLOB:
             self._submit_blobs(tx)
+            return tx_hash
+        if self.private is not None:
+            self._recent.discard(tx_hash)  # when it comes back it has to be news
+            self.private.take(tx)
             return tx_hash
         known = self.fetcher.arrived(tx_hash, tx.type, tx.size, pushed=False)
         entry = PooledTx(tx, wire(raw), known, self._loop.time(), local=True)
@@ -354,6 +366,10 @@ class EthRelay:
         self.chain.learn(peer, claim)
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _new_blocks(self, headers: Sequence[Header]) -> None:
+        self.chain.confirm(headers)
+        self._followed.take(headers)
 
     def _false_announcement(self, peer: RelayPeer, cause: str) -> None:
         error = SubprotocolError(cause)

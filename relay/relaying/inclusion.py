@@ -55,7 +55,7 @@ def transaction_hashes(body: bytes) -> list[bytes]:
     Raises:
         DecodeError: it is no body.
     """
-    items = read_items(body)
+    items = read_items(body, 3)
     if not items:
         raise DecodeError("expected a block body, found an empty list")
-    return [keccak256(canonical(item)) for item in read_items(items[0])]
+    return [keccak256(canonical(item)) for item in read_items(items[0], len(items[0]))]

@@ -20,7 +20,10 @@ class RelayOptions:
     Attributes:
         pool_bytes: transactions held, bytes of their wire form.
         pool_count: transactions held.
-        per_sender: transactions held of one sender (geth: AccountSlots 16 + AccountQueue 64).
+        per_sender: transactions held of one sender once the pool is crowded (geth: AccountSlots 16 +
+            AccountQueue 64).
+        crowded: transactions held from which per_sender counts; until then there is room for whoever sends
+            many (geth: an account may exceed its slots while GlobalSlots has room).
         price_bump: percent that tip cap and fee cap must both rise to replace a transaction (geth: 10).
         blob_price_bump: the same for a blob transaction (geth: 100).
         lifetime: seconds a transaction of a peer is held. Without state nobody tells us that one was mined,
@@ -76,6 +79,7 @@ class RelayOptions:
     pool_bytes: int = 64 * 1024 * 1024
     pool_count: int = 32768
     per_sender: int = 64
+    crowded: int = 5120
     price_bump: int = 10
     blob_price_bump: int = 100
     lifetime: float = 1800.0

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+from relay.chain.transactions import BLOB
 
 if TYPE_CHECKING:
     from relay.relaying.counters import RelayCounters
@@ -39,6 +41,8 @@ class Progress:
         age_seconds: since submission.
         held: whether it is in the pool.
         block: number and hash of the block that has it, where somebody found it.
+        private: what its private broadcast does, in words; None where it has none. `sent` counts peers that
+            have confirmed it then, and `held` is true once a peer has told us of it.
     """
 
     sent: int
@@ -49,6 +53,19 @@ class Progress:
     age_seconds: float
     held: bool
     block: tuple[int, bytes] | None
+    private: str | None = None
+
+
+class Private(Protocol):
+    """The private broadcast, as far as it matters here (`relay.relaying.private.broadcast`)."""
+
+    def nonces(self, signer: bytes, /) -> frozenset[int]:
+        """Return the nonces of a sender that are on their way."""
+        ...
+
+    def spent(self, tx_hash: bytes, /) -> None:
+        """A block has one of them."""
+        ...
 
 
 class _Record:
@@ -59,8 +76,10 @@ class _Record:
         "fetchers",
         "listeners",
         "nonce",
+        "private",
         "sent",
         "signer",
+        "spent",
         "submitted",
     )
 
@@ -72,6 +91,8 @@ class _Record:
         self.fetchers: set[int] = set()
         self.echo: float | None = None
         self.block: tuple[int, bytes] | None = None
+        self.spent: PooledTx | None = None  # what the pool let go of for the block
+        self.private: str | None = None
 
 
 class OwnTransactions:
@@ -79,6 +100,9 @@ class OwnTransactions:
 
     They are remembered beyond the pool: whoever asks for one of them must not be passed on to others by its
     hash.
+
+    Attributes:
+        private: brings them out instead, where it is in use.
     """
 
     __slots__ = (
@@ -91,6 +115,7 @@ class OwnTransactions:
         "_rand",
         "_roster",
         "_signers",
+        "private",
     )
 
     def __init__(
@@ -112,6 +137,7 @@ class OwnTransactions:
         self._rand = rand
         self._by_hash: dict[bytes, _Record] = {}
         self._signers: dict[bytes, bytes] = {}  # address to public key, of the last own_count senders
+        self.private: Private | None = None
         pool.watch = self
 
     def __contains__(self, tx_hash: object) -> bool:
@@ -119,9 +145,10 @@ class OwnTransactions:
 
     # -- the way out -----------------------------------------------------------------------------------
 
-    def remember(self, tx: PooledTx) -> None:
-        """Begin to follow a transaction that came into the pool; the oldest one may be forgotten for it."""
+    def remember(self, tx: PooledTx, *, private: bool = False) -> None:
+        """Begin to follow a transaction that was submitted; the oldest one may be forgotten for it."""
         record = self._by_hash[tx.hash] = _Record(tx, self._loop.time())
+        record.private = "" if private else None
         if tx.known & self._roster.connected:
             record.echo = 0.0  # peers announced it before our user submitted it
         self._signers.pop(tx.sender, None)
@@ -187,6 +214,21 @@ class OwnTransactions:
         if record is not None:
             record.announced += 1
 
+    # -- what private broadcast tells -------------------------------------------------------------------
+
+    def moved_privately(self, tx_hash: bytes, sent: int, words: str) -> None:
+        """It has come so far: peers that have confirmed it, and what it does."""
+        record = self._by_hash.get(tx_hash)
+        if record is not None and record.private is not None:
+            record.sent, record.private = sent, words
+
+    def echoed_privately(self, tx_hash: bytes) -> None:
+        """An ordinary peer told us of it."""
+        record = self._by_hash.get(tx_hash)
+        if record is not None:
+            record.private = "came back"
+            record.echo = self._loop.time() - record.submitted if record.echo is None else record.echo
+
     # -- for whoever asks ------------------------------------------------------------------------------
 
     def progress(self, tx_hash: bytes) -> Progress | None:
@@ -203,6 +245,7 @@ class OwnTransactions:
             age_seconds=self._loop.time() - record.submitted,
             held=tx_hash in self._pool,
             block=record.block,
+            private=record.private,
         )
 
     def waiting(self) -> list[bytes]:
@@ -216,19 +259,31 @@ class OwnTransactions:
         return max(ages, default=None)
 
     def nonces(self, address: bytes) -> frozenset[int] | None:
-        """Return the nonces in the pool of a sender that is one of our users; None for any other."""
+        """Return the nonces that wait of a sender that is one of our users; None for any other."""
         signer = self._signers.get(address)
-        return None if signer is None else frozenset(tx.nonce for tx in self._pool.of_signer(signer))
+        if signer is None:
+            return None
+        underway = frozenset() if self.private is None else self.private.nonces(signer)
+        return underway.union(tx.nonce for tx in self._pool.of_signer(signer))
 
     def mined(self, tx_hash: bytes, number: int, block_hash: bytes) -> None:
         """Take from somebody who looked that a block has it; the pool lets go of it."""
         record = self._by_hash.get(tx_hash)
         if record is not None:
             record.block = (number, block_hash)
+            if record.private is None:  # the pool has others as it has those of strangers
+                record.spent = self._pool.by_hash.get(tx_hash, record.spent)
+            elif self.private is not None:
+                self.private.spent(tx_hash)
             self._pool.remove(tx_hash)
 
     def unmined(self, tx_hash: bytes) -> None:
-        """The block that had it is no part of the chain any more."""
+        """The block that had it is no part of the chain any more: the pool has it again, if it has room."""
         record = self._by_hash.get(tx_hash)
-        if record is not None:
-            record.block = None
+        if record is None:
+            return
+        record.block = None
+        tx, record.spent = record.spent, None
+        if tx is not None and tx.type != BLOB and tx_hash not in self._pool:  # blobs are gone
+            tx.known = 0  # bits of those days may be others' now
+            self._pool.add(tx)

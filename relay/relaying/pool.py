@@ -9,7 +9,7 @@ its peers have fetched.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from relay.relaying.recent import RecentHashes
     from relay.relaying.seams import Session
 
-__all__ = ["LocalWatch", "PooledTx", "Refusal", "TxPool"]
+__all__ = ["Awaited", "LocalWatch", "PooledTx", "Refusal", "TxPool"]
 
 _LOCAL_BUCKET: Final = 1 << 16  # above the bucket of any 256-bit price: local ones are evicted last
 
@@ -116,6 +116,19 @@ class LocalWatch(Protocol):
         ...
 
 
+class Awaited(Protocol):
+    """Transactions that are expected from peers (`relay.relaying.private.broadcast`)."""
+
+    @property
+    def letters(self) -> Container[bytes]:
+        """Their hashes."""
+        ...
+
+    def arrived(self, tx_hash: bytes, /) -> None:
+        """A peer brought one of them, whether or not the pool has room for it."""
+        ...
+
+
 class _Nobody:
     """The `LocalWatch` where nobody is interested."""
 
@@ -138,6 +151,7 @@ class TxPool:
         on_added: told of each transaction that was taken; None for nobody.
         on_dropped: told of each that left; None for nobody.
         watch: told by whoever meets a local transaction again.
+        awaited: transactions of our own users that peers have yet to bring, and who is told; None for none.
     """
 
     __slots__ = (
@@ -147,6 +161,7 @@ class TxPool:
         "_options",
         "_recent",
         "_senders",
+        "awaited",
         "by_hash",
         "bytes",
         "on_added",
@@ -167,6 +182,7 @@ class TxPool:
         self.on_added: Callable[[PooledTx], None] | None = None
         self.on_dropped: Callable[[PooledTx], None] | None = None
         self.watch: LocalWatch = _Nobody()
+        self.awaited: Awaited | None = None
 
     def __len__(self) -> int:
         return len(self.by_hash)
@@ -180,16 +196,18 @@ class TxPool:
         Returns:
             None, or why it was not taken.
         """
+        if self.awaited is not None and tx.hash in self.awaited.letters:
+            self.awaited.arrived(tx.hash)
         nonces = self._senders.get(tx.signer)
         if nonces is None:
             nonces = self._senders[tx.signer] = {}
         else:
             rival = nonces.get(tx.nonce)
             if rival is not None:
-                if not self._outbids(tx, rival):
+                if not self.outbids(tx, rival):
                     return Refusal.REPLACEMENT_UNDERPRICED
                 self._replace(rival, nonces)
-            elif len(nonces) >= self._options.per_sender:
+            elif len(nonces) >= self._options.per_sender and len(self.by_hash) >= self._options.crowded:
                 return Refusal.ACCOUNT_LIMIT
         nonces[tx.nonce] = tx
         self.by_hash[tx.hash] = tx
@@ -264,7 +282,8 @@ class TxPool:
         """How many senders have a transaction here."""
         return len(self._senders)
 
-    def _outbids(self, tx: PooledTx, rival: PooledTx) -> bool:
+    def outbids(self, tx: PooledTx, rival: PooledTx) -> bool:
+        """Tell whether a transaction may take the place of another of the same nonce."""
         # Spec: geth core/txpool/legacypool/list.go, Add: both caps reach old * (100 + bump) / 100.
         blob = BLOB in (tx.type, rival.type)
         percent = 100 + (self._options.blob_price_bump if blob else self._options.price_bump)

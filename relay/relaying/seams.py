@@ -107,7 +107,10 @@ class Loop(Protocol):
 
 
 class Publisher(Protocol):
-    """Brings transactions of our own users out (gossip for now; private broadcast takes this place later)."""
+    """Brings transactions of our own users out that are in the pool: by gossip.
+
+    Private broadcast (`relay.relaying.private`) takes them before they get there.
+    """
 
     def publish(self, batch: Sequence[PooledTx], /) -> None:
         """Send each of batch to peers that do not know it."""

@@ -91,8 +91,8 @@ class Court:
 
     Args:
         judge: rules.
-        decided: told of each ruling: the transaction, who brought it, and what was said; `UNKNOWN` when it has
-            waited for too long.
+        decided: told of each ruling: the transaction, who brought it, and what was said; `UNKNOWN` when it
+            has waited for too long.
         options: limits.
         counters: `verdicts` is counted here.
         loop: clock and timers.

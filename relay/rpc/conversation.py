@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from relay.rpc.dispatcher import Dispatcher, Meter
 from relay.rpc.errors import RpcError
 from relay.rpc.messages import NULL, decode, encode_error
-from relay.rpc.outbox import CutOff, Outbox
+from relay.rpc.outbox import CutOff, Outbox, Total
 from relay.rpc.subscriptions import PendingFeed, Pushing, Subscriptions
 
 __all__ = ["Conversation"]
@@ -27,6 +27,7 @@ class Conversation:
         pushing: who tells of the rest; None for nobody.
         at_once: requests of one client that are answered at a time; no more of it is read meanwhile.
         counters: of clients that were cut off.
+        total: of bytes that wait for all clients.
     """
 
     dispatcher: Dispatcher
@@ -34,6 +35,7 @@ class Conversation:
     pushing: Pushing | None = None
     at_once: int = 32
     counters: Counter[str] = field(default_factory=Counter)
+    total: Total = field(default_factory=Total)
 
     async def hold(
         self, values: AsyncGenerator[bytes, None], outbox: Outbox, meter: Meter | None = None
@@ -60,6 +62,7 @@ class Conversation:
             pass  # it does not read, or hung up in the middle
         finally:
             subscriptions.close()
+            outbox.close()
 
 
 @dataclass(frozen=True, slots=True)

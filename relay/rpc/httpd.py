@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -320,7 +320,7 @@ class _Server(web.Server):
         connections: int,
         **options: object,
     ) -> None:
-        super().__init__(handler)
+        super().__init__(handler, request_factory=_request)
         self._limit = connections
         self._options = options
 
@@ -332,6 +332,17 @@ class _Server(web.Server):
         if len(self.connections) > self._limit:
             _log.warning("http connection refused", connections=self._limit)
             transport.abort()
+
+
+class _Request(web.BaseRequest):
+    """Answered without a Date: this host's clock is nobody's business (RFC 9110 6.6.1: for caches)."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.popall("Date", None)
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:  # noqa: ANN401
+    return _Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
 
 class _Protocol(web.RequestHandler):

@@ -117,6 +117,7 @@ class IpcServer:
             send,
             writer.transport.abort,
             self._conversation.counters,
+            self._conversation.total,
             limit=options.backlog_bytes,
             seconds=options.write_seconds,
         )

@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import structlog
 
 from relay.primitives.errors import RelayError
 
-__all__ = ["CutOff", "Outbox"]
+__all__ = ["CutOff", "Outbox", "Total"]
+
+MAX_TOTAL: Final = 256 * 1024 * 1024  # bytes that wait for all clients of one server
 
 _log = structlog.get_logger("relay.rpc")
 
 
 class CutOff(RelayError):
     """A client does not read what it is sent."""
+
+
+class Total:
+    """Bytes that wait for all clients of one server; who puts more in than there is room for is cut off."""
+
+    def __init__(self, limit: int = MAX_TOTAL) -> None:
+        self.limit = limit
+        self.held = 0
 
 
 class Outbox:
@@ -26,6 +37,7 @@ class Outbox:
         send: sends some and returns when the client has made room for more.
         cut: breaks the connection, so that `send` and all reading end.
         counters: of clients that were cut off.
+        total: of all clients.
         limit: bytes that may wait; beyond it the client is cut off.
         seconds: within which the client has to make room.
     """
@@ -35,6 +47,7 @@ class Outbox:
         send: Callable[[Sequence[bytes]], Awaitable[None]],
         cut: Callable[[], None],
         counters: Counter[str],
+        total: Total,
         *,
         limit: int,
         seconds: float,
@@ -42,6 +55,7 @@ class Outbox:
         self._send = send
         self._cut = cut
         self._counters = counters
+        self._total = total
         self._limit = limit
         self._seconds = seconds
         self._waiting: deque[bytes] = deque()
@@ -58,8 +72,11 @@ class Outbox:
             return
         self._waiting.append(message)
         self._size += len(message)
+        self._total.held += len(message)
         if self._size > self._limit:
             self._end(f"more than {self._limit} bytes wait")
+        elif self._total.held > self._total.limit:
+            self._end("too many bytes wait for all clients together")
         elif self._size > self._limit // 4:
             self._room.clear()
         self._news.set()
@@ -67,6 +84,13 @@ class Outbox:
     async def room(self) -> None:
         """Return once the client has taken most of what was sent: until then nothing more is read of it."""
         await self._room.wait()
+
+    def close(self) -> None:
+        """Give back what is held; nothing is sent any more."""
+        self._over = True
+        self._waiting.clear()
+        self._total.held -= self._size
+        self._size = 0
 
     def finish(self) -> None:
         """End `run` when all is sent."""
@@ -98,7 +122,9 @@ class Outbox:
                 await self._send(messages)
         except TimeoutError:
             self._end(f"nothing was taken for {self._seconds:g} s")
-        self._size -= sum(map(len, messages))
+        sent = sum(map(len, messages))
+        self._size -= sent
+        self._total.held -= sent
         if self._size <= self._limit // 4:
             self._room.set()
         self._news.set()

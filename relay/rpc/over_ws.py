@@ -101,6 +101,7 @@ class JsonRpcOverWs:
             send,
             socket.abort,
             self._counters,
+            self._conversation.total,
             limit=options.backlog_bytes,
             seconds=options.write_seconds,
         )

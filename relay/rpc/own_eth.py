@@ -72,6 +72,7 @@ def relay_methods(own: OwnView) -> tuple[Method, ...]:
             "first_echo_seconds": found.first_echo_seconds,
             "age_seconds": found.age_seconds,
             "held": found.held,
+            "private": found.private,
             "block": None if block is None else {"number": quantity(block[0]), "hash": _hex(block[1])},
         }
 
@@ -100,15 +101,21 @@ class _Eth:
 
     async def transaction(self, tx_hash: bytes) -> object:
         if tx_hash in self._own:
-            mined = await self._parts.blocks.transaction(tx_hash) if self._parts.blocks else None
+            try:
+                mined = await self._parts.blocks.transaction(tx_hash) if self._parts.blocks else None
+            except RpcError:
+                if self._pool.transaction(tx_hash) is None:
+                    raise
+                mined = None  # no upstream that works: what we hold we can still show
             return mined or _shown(self._pool.transaction(tx_hash))
         # The pool does not see what is mined, so whoever has the chain speaks first.
         return await self._elsewhere("eth_getTransactionByHash", tx_hash, transaction_json)
 
     async def raw_transaction(self, tx_hash: bytes) -> object:
         if tx_hash in self._own:
-            held = self._pool.transaction(tx_hash)
-            if held is None:
+            held, known = self._pool.transaction(tx_hash), self._own.progress(tx_hash)
+            # One on its private way is not spoken of; of another it is told why nobody is asked.
+            if held is None and (known is None or known.private is None):
                 self._forwarding.check("eth_getRawTransactionByHash", [_hex(tx_hash)])
             return "0x" if held is None else _hex(held.raw)
         return await self._elsewhere("eth_getRawTransactionByHash", tx_hash, lambda tx: _hex(tx.raw))

@@ -21,7 +21,7 @@ __all__ = ["PENDING", "PendingFeed", "Pushing", "Subscriptions"]
 PENDING: Final = "newPendingTransactions"
 PUSHED: Final = frozenset({"newHeads", "logs", "syncing"})
 MAX_SUBSCRIPTIONS: Final = 128  # of one client; a further one is refused
-MAX_HELD: Final = 4096  # notifications of a subscription whose key is not told yet; further ones are dropped
+MAX_HELD: Final = 1024 * 1024  # bytes for a client that is not told the key yet; what comes then is dropped
 
 Listener = Callable[[str], None]
 
@@ -96,6 +96,7 @@ class _Open:
         self.end: Callable[[], None] = lambda: None
         self._write = write
         self._held: list[bytes] | None = []
+        self._room = MAX_HELD
 
     def tell(self, told: str) -> None:
         line = (
@@ -104,7 +105,8 @@ class _Open:
         ).encode()
         if self._held is None:
             self._write(line)
-        elif len(self._held) < MAX_HELD:
+        elif len(line) <= self._room:
+            self._room -= len(line)
             self._held.append(line)
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from relay.rpc.upstream.options import Balance
 from relay.rpc.upstream.urls import UpstreamUrl
 from relay.settings import sources
 from relay.settings.tor_rules import check_tor_settings, onion_warnings
-from relay.settings.values import is_loopback
+from relay.settings.values import is_loopback, listener
 from relay.tor.bridges import Bridge, Transport
 from relay.transports.policy import Mode
 
@@ -97,6 +97,8 @@ class Settings:
     rpc_deny: tuple[str, ...]
     rpc_rate: Rate | None
     also_submit_upstream: bool
+    private_broadcast: Literal["on", "off", "auto"]
+    private_broadcast_journal: Literal["off", "encrypted"]
     verdict: Literal["none", "upstream"]
     peer_tx_rate: int
     tx_rate: int
@@ -131,6 +133,11 @@ class Settings:
         if self.clearnet == "tor":
             return Mode.CLEARNET_TOR
         return Mode.PREFER_TOR if self.prefer_tor else Mode.DEFAULT
+
+    @property
+    def broadcasts_privately(self) -> bool:
+        """Whether transactions of our own users leave without the pool, through Tor alone."""
+        return self.has_tor and self.private_broadcast != "off"
 
     @property
     def static_nodes_path(self) -> Path:
@@ -236,6 +243,8 @@ class Settings:
             (self.tor_password_file is not None, "--tor-password-file"),
             (self.onion_address is not None, "--onion-address"),
             (self.onion_target is not None, "--onion-target"),
+            (self.private_broadcast == "on", "--private-broadcast on"),
+            (self.private_broadcast_journal != "off", "--private-broadcast-journal"),
         ):
             if wanted:
                 raise UsageError(f"{flag} needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
@@ -281,6 +290,21 @@ class Settings:
             unix_address(str(self.ipc_path.absolute()))
         except UsageError as error:
             raise UsageError(f"{error}: give a shorter one by --ipcpath") from None
+
+    @property
+    def metrics_address(self) -> Address:
+        """Where metrics and health are served."""
+        return listener(self.metrics_addr, self.metrics_port)
+
+    @property
+    def http_address(self) -> Address:
+        """Where JSON-RPC over HTTP is served, if it is."""
+        return listener(self.http_addr, self.http_port)
+
+    @property
+    def ws_address(self) -> Address:
+        """Where JSON-RPC over WebSocket is served, if it is."""
+        return listener(self.ws_addr, self.ws_port)
 
     @property
     def onion_listener(self) -> Address:

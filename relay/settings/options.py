@@ -148,7 +148,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
         repeats=True,
     ),
     Option(
-        "tor-vanguards", values.one_of("lite", "off"), None, "lite|off", _T, "own tor: keep to few second hops"
+        "tor-vanguards",
+        values.one_of("lite", "off"),
+        None,
+        "lite|off",
+        _T,
+        "own tor: keep to few second hops",
     ),
     Option("onion-service", values.one_of("auto", "off"), "auto", "auto|off", _T, "publish an onion service"),
     Option("onion-port", _PORT_ONE, "30303", "PORT", _T, "public port of the onion service"),
@@ -197,7 +202,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         "onion-auth-clients", values.path, None, "FILE", _T, "x25519 keys, one a line: nobody else finds us"
     ),
-    Option("onion-auth-keys", values.path, None, "FILE|DIR", _T, "our keys to private onions (.auth_private)"),
+    Option(
+        "onion-auth-keys", values.path, None, "FILE|DIR", _T, "our keys to private onions (.auth_private)"
+    ),
     Option(
         "nodekey", values.path, None, "FILE", _P, "secp256k1 key, 64 hex digits (default: DATADIR/nodekey)"
     ),
@@ -261,10 +268,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
         _D,
         "tcp://IP:PORT, tls://HOST, https://HOST/PATH (default: the system's; public ones through Tor)",
     ),
-    Option("metrics.addr", values.ip_address, "127.0.0.1", "IP", _O, "metrics and health page"),
+    Option("metrics.addr", values.ip_or_unix, "127.0.0.1", "IP|unix:PATH", _O, "metrics and health page"),
     Option("metrics.port", _PORT, "6060", "PORT", _O, "its port"),
     Option("http", values.boolean, "false", "", _O, "JSON-RPC over HTTP", toml="http.enabled"),
-    Option("http.addr", values.ip_address, "127.0.0.1", "IP", _O, "its address"),
+    Option("http.addr", values.ip_or_unix, "127.0.0.1", "IP|unix:PATH", _O, "its address"),
     Option("http.port", _PORT, "8545", "PORT", _O, "its port"),
     Option(
         "http.api", _HTTP_MODULES, "eth,net,web3", "LIST", _O, "its modules; admin only if you ask for it"
@@ -275,7 +282,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "http.jwtsecret", values.path, None, "FILE", _O, "callers of http and ws need a token of this secret"
     ),
     Option("ws", values.boolean, "false", "", _O, "JSON-RPC over WebSocket", toml="ws.enabled"),
-    Option("ws.addr", values.ip_address, "127.0.0.1", "IP", _O, "its address"),
+    Option("ws.addr", values.ip_or_unix, "127.0.0.1", "IP|unix:PATH", _O, "its address"),
     Option("ws.port", _PORT, "8546", "PORT", _O, "its port; may be that of http"),
     Option("ws.api", _HTTP_MODULES, "eth,net,web3", "LIST", _O, "its modules"),
     Option("ws.origins", _ORIGINS, "", "LIST", _O, "pages that may connect, * for all"),
@@ -320,7 +327,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "methods that http and ws serve (default: all), such as eth_*,debug_trace*",
     ),
     Option("rpc-deny", _PATTERNS, "", "LIST", _R, "methods that they do not, whatever is allowed"),
-    Option("rpc-rate", values.rate, "0", "N[/s]", _R, "calls of one client of http and ws; 0: no limit"),
+    Option("rpc-rate", values.rate, "0", "N[/s]", _R, "calls of one client; 0: no limit"),
     Option(
         "also-submit-upstream",
         values.boolean,
@@ -328,6 +335,22 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "",
         _R,
         "show our users' transactions to the upstreams, too",
+    ),
+    Option(
+        "private-broadcast",
+        values.one_of("on", "off", "auto"),
+        "auto",
+        "HOW",
+        _R,
+        "our users' transactions go out on short connections that can't be traced to us; auto: with Tor",
+    ),
+    Option(
+        "private-broadcast-journal",
+        values.one_of("off", "encrypted"),
+        "off",
+        "HOW",
+        _R,
+        "what waits is kept over restarts: off, or encrypted with a key in DATADIR, so hardly a secret",
     ),
     Option(
         "verdict",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from relay.discovery.dns.servers import DnsServer, parse_servers
-from relay.primitives.address import Address, TcpAddress, parse_address, parse_ip
+from relay.primitives.address import UNIX_PREFIX, Address, TcpAddress, parse_address, parse_ip, unix_address
 from relay.primitives.errors import DecodeError, UsageError
 from relay.primitives.onion import parse_onion
 from relay.protocols.eth.versions import BY_VERSION
@@ -90,9 +90,21 @@ def ip_address(text: str) -> str:
         raise UsageError(str(error)) from None
 
 
+def ip_or_unix(text: str) -> str:
+    """Read an IP literal or localhost, whose port stands elsewhere, or ``unix:PATH``, which has none."""
+    if text.startswith(UNIX_PREFIX):
+        return str(unix_address(text.removeprefix(UNIX_PREFIX)))
+    return ip_address(text)
+
+
+def listener(host: str, port: int) -> Address:
+    """Join what `ip_or_unix` has read with its port."""
+    return parse_address(host) if host.startswith(UNIX_PREFIX) else TcpAddress(host, port)
+
+
 def is_loopback(host: str) -> bool:
-    """Tell whether an IP literal can only be reached from this machine."""
-    return ipaddress.ip_address(host).is_loopback
+    """Tell whether what `ip_or_unix` has read can only be reached from this machine."""
+    return host.startswith(UNIX_PREFIX) or ipaddress.ip_address(host).is_loopback
 
 
 def onion_address(text: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import stat
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from relay.primitives.errors import RelayError, TorControlError, TransportError
@@ -263,7 +263,10 @@ def _read_cookie(path: str) -> bytes:
         raise TorControlError("the control port offers a cookie but names no file")
     name = os.fsdecode(path.encode("latin-1"))
     try:
-        with Path(name).open("rb") as file:
+        # whoever answers there chose the path: a pipe that nobody writes to would hold this thread for ever
+        with open(name, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise TorControlError(f"the cookie file {name} is no regular file")
             cookie = file.read(COOKIE_SIZE + 1)
     except PermissionError:
         raise TorControlError(f"the cookie file {name} is not readable for you; {GROUP_REMEDY}") from None
@@ -272,3 +275,7 @@ def _read_cookie(path: str) -> bytes:
     if len(cookie) != COOKIE_SIZE:
         raise TorControlError(f"the cookie file {name} does not hold {COOKIE_SIZE} bytes")
     return cookie
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

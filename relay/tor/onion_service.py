@@ -100,6 +100,7 @@ class OnionService:
         self._options = options
         self._publisher = None if options is None else publisher_of(options.published, options.folder)
         self._access, self._given = access, list[OnionAccess]()
+        self._forgotten = False
         self._control_options = control or ControlOptions()
         self._open_stream = open_stream
         self._board = board
@@ -141,9 +142,9 @@ class OnionService:
     # -- one control connection
 
     async def _serve(self, control: TorControl) -> None:
-        await self._watch(control)
-        log.info("tor control connected", version=control.info.tor_version)
         try:
+            await self._watch(control)
+            log.info("tor control connected", version=control.info.tor_version)
             await self._until_bootstrapped(control)
             if self._options is not None:
                 await self._publish(control)
@@ -170,6 +171,8 @@ class OnionService:
         if self._service_id:
             control.listen("HS_DESC", self._take_descriptor_event)
             self._introductions.listen(control)
+        if self._access:
+            control.listen("SIGNAL", self._take_signal)
         await refuse_single_hop(control)
         await control.set_events()
         board.take_bootstrap(await control.get_info("status/bootstrap-phase"))
@@ -180,6 +183,12 @@ class OnionService:
         before = self._board.status.bootstrap_percent
         self._board.take_status_event(reply)
         if before < 100 <= self._board.status.bootstrap_percent:
+            self._wake.set()
+
+    def _take_signal(self, reply: Reply) -> None:
+        """NEWNYM, of whoever shares this Tor, makes it forget keys that are in memory only."""
+        if reply.text.endswith(" NEWNYM"):
+            self._forgotten = True
             self._wake.set()
 
     async def _until_bootstrapped(self, control: TorControl) -> None:
@@ -195,6 +204,9 @@ class OnionService:
         self._wake.clear()
         if control.closed:
             raise control.failure
+        if self._forgotten:
+            self._forgotten = False
+            await give_access(control, self._access)
 
     # -- the service
 

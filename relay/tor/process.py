@@ -39,6 +39,11 @@ def find_tor(given: str | None = None, *, name: str = "tor") -> str:
     return found
 
 
+def version_command(binary: str) -> tuple[str, ...]:
+    """The words that ask it for its version."""
+    return (binary, "--version")
+
+
 async def tor_version(binary: str) -> TorVersion:
     """What ``tor --version`` says.
 
@@ -47,7 +52,7 @@ async def tor_version(binary: str) -> TorVersion:
     """
     try:
         child = await asyncio.create_subprocess_exec(
-            binary, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            *version_command(binary), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
@@ -97,6 +102,16 @@ class TorProcess:
         self._child: asyncio.subprocess.Process | None = None
 
     @property
+    def binary(self) -> str:
+        """Its path."""
+        return self._binary
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words that start it."""
+        return (self._binary, "--defaults-torrc", "/dev/null", "-f", str(self.directory / "torrc"))
+
+    @property
     def pid(self) -> int | None:
         """The process id while it runs."""
         return self._child.pid if self.running and self._child else None
@@ -122,7 +137,7 @@ class TorProcess:
             raise StorageError(f"tor's folder {self.directory} cannot be written: {error}") from None
         try:
             self._child = await asyncio.create_subprocess_exec(
-                self._binary, "--defaults-torrc", "/dev/null", "-f", str(self.directory / "torrc"),
+                *self.command,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log_file, stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours: we stop Tor after the service is withdrawn
             )  # fmt: skip

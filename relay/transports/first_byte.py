@@ -14,6 +14,7 @@ __all__ = ["FirstByte", "FirstByteOptions", "FirstByteStats", "Gate", "Route", "
 
 _FIRST_READ: Final = 4096  # bytes taken before the protocol is chosen; the rest waits in the kernel
 _MAX_LINE: Final = 107  # bytes; the PROXY protocol, version 1
+_BEGINNING: Final = b"PROXY TCP6 "
 _CIRCUITS: Final = IPv6Network("fc00:dead:beef:4dad::/96")  # tor(1), HiddenServiceExportCircuitID
 
 
@@ -72,6 +73,9 @@ class FirstByteStats:
 
 class Gate:
     """What the connections of one listener share. `gate.protocol` is what the listener is given.
+
+    With `circuit_line` each connection opens with a PROXY line, and the protocol's first byte comes after it.
+    The line is Tor's alone: a second one is a protocol that nobody speaks, and closes the connection.
 
     Args:
         routes: tried in order.
@@ -209,7 +213,7 @@ class FirstByte(asyncio.BufferedProtocol):
     def _take_line(self, data: bytes) -> bytes:
         """Read the line of Tor; returns what follows it, which is nothing before the line is complete."""
         line, end, rest = (self._line + data).partition(b"\r\n")
-        if not end and len(line) <= _MAX_LINE:
+        if not end and len(line) <= _MAX_LINE and _BEGINNING.startswith(line[: len(_BEGINNING)]):
             self._line = line
             return b""
         try:

@@ -78,7 +78,7 @@ def _block(number, parent, seed, txs, weight, logs):
         0,
         number,
         30_000_000,
-        21000,
+        21000 * txs,
         1_700_000_000 + 12 * number,
         b"",
         bytes(32),

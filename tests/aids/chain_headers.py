@@ -61,7 +61,7 @@ def made_header(number: int, parent: bytes = bytes(32), extra: bytes = b"", **ro
         0,
         number,
         30_000_000,
-        0,
+        21_000_000,
         1_700_000_000 + 12 * number,
         extra,
         bytes(32),

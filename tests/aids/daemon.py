@@ -45,6 +45,7 @@ class RelayProcess:
         arguments: flags beyond data folder, ports and log format; may be changed between two starts.
         log_path: what it wrote to standard output and error, over all starts; kept.
         name: of the folder, for messages.
+        module: what is run; a test may put its own around the command.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RelayProcess:
         self.directory = directory
         self.arguments = list(arguments)
         self.name = directory.name
+        self.module = "relay.cli.main"
         self.log_path = directory / "pyrelay.log"
         self._clearnet, self._verbosity = clearnet, verbosity
         self._environment = dict(environment or {})
@@ -97,6 +99,8 @@ class RelayProcess:
         flags = ["--datadir", str(self.directory), "--metrics.port", "0", "--log-format", "json"]
         # Peers are those that a test names, unless it asks for more: a later flag wins.
         flags += ["--verbosity", str(self._verbosity), "--discovery", "off"]
+        # What a test submits is to be gossiped at once, with Tor too, unless it is about private broadcast.
+        flags += ["--private-broadcast", "off"]
         if self._clearnet:
             flags += ["--listen-address", "127.0.0.1", "--port", "0"]
         environment = {
@@ -107,7 +111,7 @@ class RelayProcess:
             self._metrics_port = None
             self._child = subprocess.Popen(
                 [
-                    sys.executable, "-m", "relay.localnet.leash", "relay.cli.main",
+                    sys.executable, "-m", "relay.localnet.leash", self.module,
                     *flags, *self.arguments,
                 ],
                 cwd=ROOT,

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from relay.localnet.genesis import throwaway_genesis
 
-__all__ = ["CHAIN_ID", "GENESIS_TIME", "attach", "geth_folder", "leash", "run_devp2p", "write_genesis"]
+__all__ = [
+    "CHAIN_ID",
+    "GENESIS_TIME",
+    "Unfinished",
+    "attach",
+    "geth_folder",
+    "leash",
+    "run_devp2p",
+    "write_genesis",
+]
 
 ROOT = Path(__file__).parents[2]
 CHAIN_ID = 7799
@@ -68,6 +77,10 @@ def write_genesis(
     return path
 
 
+class Unfinished(TimeoutError):
+    """A program did not end in time; the last argument is what it wrote until then."""
+
+
 async def attach(ipc_path: Path, expression: str, deadline: float = 30.0) -> str:
     """Evaluate an expression in geth's console on some node's unix socket; returns what it prints."""
     code, output = await _run("geth", "attach", "--exec", expression, str(ipc_path), deadline=deadline)
@@ -84,15 +97,26 @@ async def _run(program: str, *words: str, deadline: float) -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         geth_folder() / program, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
+    assert child.stdout is not None
+    output = b""
     try:
         async with asyncio.timeout(deadline):
-            output, _ = await child.communicate()
+            while data := await child.stdout.read(1 << 16):
+                output += data
+            await child.wait()
+    except TimeoutError:
+        raise Unfinished(f"{program} within {deadline:g} s", _plain(output)) from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     assert child.returncode is not None
-    return child.returncode, re.sub(r"\x1b\[[0-9;]*m", "", output.decode("utf-8", "replace"))
+    return child.returncode, _plain(output)
+
+
+def _plain(output: bytes) -> str:
+    """Text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", output.decode("utf-8", "replace"))
 
 
 @cache

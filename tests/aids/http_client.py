@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,13 @@ async def read_reply(reader: asyncio.StreamReader, *, head_only: bool = False) -
     return Reply(status, headers, await reader.readexactly(length))
 
 
-async def exchange(port: int, raw: bytes, *, head_only: bool = False, seconds: float = 5.0) -> Reply:
-    """Send bytes over a connection of their own and read one reply."""
+async def exchange(where: int | Path, raw: bytes, *, head_only: bool = False, seconds: float = 5.0) -> Reply:
+    """Send bytes over a connection of their own, to a port of loopback or a unix socket; read one reply."""
     async with asyncio.timeout(seconds):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if isinstance(where, Path):
+            reader, writer = await asyncio.open_unix_connection(where)
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", where)
         try:
             writer.write(raw)
             return await read_reply(reader, head_only=head_only)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import sys
@@ -16,6 +17,8 @@ from tests.aids.daemon import RelayProcess
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="no /proc on this system")
 
+_PIDFD_GETFD = 438  # the same number on every architecture
+_libc = ctypes.CDLL(None, use_errno=True)
 ESTABLISHED, LISTEN = 0x01, 0x0A  # include/net/tcp_states.h
 
 
@@ -49,8 +52,8 @@ class Sockets:
 def sockets_of(pid: int) -> Sockets:
     """The sockets that a process holds now; one that it closes meanwhile may be missing."""
     inodes = socket_inodes(pid)
-    tcp = tuple(each for each in tcp_table() if each.inode in inodes)
-    known = {each.inode for each in tcp} | _unix_inodes()
+    tcp = tuple(each for each in tcp_table(pid) if each.inode in inodes)
+    known = {each.inode for each in tcp} | _unix_inodes(pid)
     return Sockets(tcp, frozenset(inodes - known) & socket_inodes(pid))
 
 
@@ -88,16 +91,37 @@ def socket_inodes(pid: int) -> set[int]:
     return found
 
 
+def kind_of(pid: int, inode: int) -> tuple[int, int] | None:
+    """Family and type of a socket that /proc does not list, as one that is not connected yet; None: gone."""
+    watched = os.pidfd_open(pid)
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(link) != f"socket:[{inode}]":
+                    continue
+                copy = _libc.syscall(_PIDFD_GETFD, watched, int(link.name), 0)
+                if copy >= 0:
+                    with socket.socket(fileno=copy) as sock:
+                        return (
+                            sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN),
+                            sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE),
+                        )
+    finally:
+        os.close(watched)
+    return None
+
+
 def far_ends(connections: Iterable[Tcp]) -> dict[Tcp, int]:
     """For each connection that ends on this machine: the inode of its other end."""
     by_ends = {(each.local, each.remote): each.inode for each in tcp_table()}
     return {each: by_ends.get((each.remote, each.local), 0) for each in connections}
 
 
-def tcp_table() -> list[Tcp]:
+def tcp_table(pid: int | str = "self") -> list[Tcp]:
+    """All of the network that a process is in."""
     found = []
     for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
             found.append(Tcp(_address(fields[1]), _address(fields[2]), int(fields[3], 16), int(fields[9])))
     return found
@@ -114,8 +138,8 @@ def command(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def _unix_inodes() -> set[int]:
-    lines = Path("/proc/self/net/unix").read_text().splitlines()[1:]
+def _unix_inodes(pid: int) -> set[int]:
+    lines = Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]
     return {int(line.split()[6]) for line in lines}
 
 

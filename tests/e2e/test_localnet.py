@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,27 @@ async def test_transactions_that_do_not_arrive_make_a_run_that_is_not_good() -> 
     assert 0 < outcome.result.transactions_arrived < 40
     assert outcome.overdue == 40 - outcome.result.transactions_arrived
     assert not any(daemon.running for daemon in daemons)
+
+
+async def test_three_relays_deliver_by_private_broadcast_too() -> None:
+    daemons: list[RelayDaemon] = []
+
+    def make(files):
+        daemons.append(RelayDaemon(replace(files, flags=(*files.flags, "--private-broadcast", "on"))))
+        return daemons[-1]
+
+    options = LocalnetOptions(relays=3, once=True, transactions=12, rate=0.7, patience=60.0)
+    async with asyncio.timeout(DEADLINE):
+        outcome = await Localnet(options, Silent(), time.monotonic(), daemon=make).run()
+    assert outcome.good
+    assert outcome.result.transactions_arrived == outcome.result.transactions_sent == 12
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, board: Board) -> None:
+        pass
+
+    def close(self, board: Board) -> None:
+        pass

@@ -30,6 +30,8 @@ class Options:
         eager_below: a node that enters a table with at most so many, itself included, brings the next refresh
             forward.
         eager_interval: seconds from refresh to refresh at least, where one is brought forward.
+        ask_bootnodes: each refresh asks the bootnodes, too, whom they know near us. A lookup for ourselves
+            asks our neighbours alone, so that two groups without a link would stay apart for ever.
         refresh_lookups: lookups of random ids in a refresh, after the one for ourselves.
         sessions: session keys that are kept; the least recently used go first.
         warm_sessions: sessions whose ciphers are kept set up (6 to 9 KB each); all others hold keys alone.
@@ -63,6 +65,7 @@ class Options:
     starved_interval: float = 10.0
     eager_below: int = 1
     eager_interval: float = 5.0
+    ask_bootnodes: bool = False
     refresh_lookups: int = 3
     sessions: int = 1024
     warm_sessions: int = 128
@@ -99,6 +102,7 @@ ONION: Final = Options(
     quiet=1200.0,
     refresh_interval=3600.0,  # the checks keep a full table well, at a third of the circuits,
     young_interval=120.0,  # and who is new looks around more often
+    ask_bootnodes=True,
     eager_below=16,
     eager_interval=3.0,
     lookup_retries=1,  # one dial in twenty takes too long, and the next one to the same onion does not

@@ -20,7 +20,6 @@ from relay.protocols.discv5.requests import Call, Outcome
 __all__ = ["Refresh", "Searches"]
 
 _MAX_DOUBLINGS: Final = 12
-_MAX_WALKS: Final = 16
 
 
 class Searches:
@@ -73,6 +72,23 @@ class Searches:
         self._advance(lookup, now)
         return True
 
+    def ask(self, contact: Contact, target: NodeId, now: float) -> None:
+        """Ask one node of our own choice, however far it is, whom it knows near a target."""
+
+        def done(call: Call, outcome: Outcome, now: float) -> None:
+            for each in outcome if isinstance(outcome, tuple) else ():
+                self._hear(each, call.contact.node_id, now)
+
+        entry = self._neighbours.table.entries.get(contact.node_id)
+        known = contact if entry is None else entry.contact
+        if known.is_known:
+            distances = lookup_distances(target, known.node_id, self._distances)
+            self._asker.findnode(known, distances, done, now, None)
+
+    def _hear(self, contact: Contact, teller: NodeId, now: float) -> None:
+        self._outbox.emit(NodeSeen(contact, teller))
+        self._neighbours.heard(contact, teller, now)
+
     def _advance(self, lookup: Lookup, now: float) -> None:
         while questions := lookup.next_questions():
             for contact, teller in questions:
@@ -94,8 +110,7 @@ class Searches:
     def _answered(self, lookup: Lookup, node: NodeId, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, tuple):
             for contact in lookup.answered(node, outcome):
-                self._outbox.emit(NodeSeen(contact, node))
-                self._neighbours.heard(contact, node, now)
+                self._hear(contact, node, now)
         else:
             lookup.failed(node, final=outcome is not Failure.TIMEOUT)
         self._advance(lookup, now)
@@ -156,13 +171,15 @@ class Refresh:
         if self._grown and self._options.eager_below > 1:
             walks = 0
         else:
-            walks = min(self._options.refresh_lookups, 1 if self._young else _MAX_WALKS)
+            walks = 0 if self._young else self._options.refresh_lookups
         self._grown = self._young = False
         targets = [self._own_id] + [NodeId(self._rand(32)) for _ in range(walks)]
         # One more than there are, so that none that ends at once ends the refresh.
         self._waiting = len(targets) + 1
         for contact in self._bootnodes.values():
             self._neighbours.heard(contact, None, now)
+            if self._options.ask_bootnodes and len(self._neighbours.table) >= RESULT_SIZE:
+                self._searches.ask(contact, self._own_id, now)
         for target in targets:
             if not self._searches.begin(target, self._one_done, now):
                 self._waiting -= 1

@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple
 from relay.primitives import rlp
 from relay.primitives.errors import DecodeError
 from relay.primitives.forkid import ForkId
+from relay.protocols.eth.limits import MAX_POOLED_LOOKUPS, MAX_SERVED
 
 __all__ = [
+    "ASKED",
     "CELLS",
     "FLAG",
     "FORK_ID",
@@ -29,6 +31,7 @@ __all__ = [
     "UINT64",
     "UINT256",
     "Codec",
+    "TooManyItems",
     "encode_list",
     "read_items",
     "split_items",
@@ -39,8 +42,13 @@ MASK_SIZE: Final = 16  # bytes of a custody bitmap: a bit for each of 128 cells
 CELL_SIZE: Final = 2048
 _HASH_ITEM: Final = HASH_SIZE + 1
 _HASH_HEADER: Final = b"\xa0"
+_FORK_ID_SIZE: Final = 15  # bytes at most: a list of a string of 4 bytes and a number of up to 8
 _SMALL: Final = 512  # bytes; most transactions are smaller
 _SMALL_SIZES: Final = tuple(map(rlp.encode_int, range(_SMALL)))
+
+
+class TooManyItems(DecodeError):
+    """A list has more items than it may have; the rest was not looked at."""
 
 
 class Codec(NamedTuple):
@@ -55,30 +63,36 @@ class Codec(NamedTuple):
     write: Callable[[Any], bytes]
 
 
-def read_items(data: bytes) -> list[bytes]:
+def read_items(data: bytes, limit: int) -> list[bytes]:
     """Return the items, headers included, of the list that data begins with.
 
+    Ten million empty items fit into a message and take ten seconds, so there is always a limit.
+
     Raises:
+        TooManyItems: more than limit.
         DecodeError: no list, or an item's header is not canonical.
     """
     is_list, start, end = rlp.read_header(data, 0, len(data))
     if not is_list:
         raise DecodeError("expected a list, found bytes")
-    return split_items(data, start, end)
+    return split_items(data, start, end, limit)
 
 
-def split_items(data: bytes, pos: int, end: int) -> list[bytes]:
+def split_items(data: bytes, pos: int, end: int, limit: int) -> list[bytes]:
     """Return the items, headers included, between pos and end: a list's payload.
 
     On the path of every transaction: sizes up to two bytes are read here, the rest by `rlp.read_header`.
 
     Raises:
+        TooManyItems: more than limit.
         DecodeError: an item's header is not canonical, or the items do not end at end.
     """
     items: list[bytes] = []
     append = items.append
     try:
-        while pos < end:
+        for _ in range(limit):
+            if pos >= end:
+                break
             first = data[pos]
             if first in (0xB8, 0xF8) and data[pos + 1] > 55:
                 stop = pos + 2 + data[pos + 1]
@@ -90,6 +104,8 @@ def split_items(data: bytes, pos: int, end: int) -> list[bytes]:
             pos = stop
     except IndexError:
         raise DecodeError("RLP header is cut off") from None
+    if pos < end:
+        raise TooManyItems(f"more than {limit} items")
     if pos != end:
         raise DecodeError("RLP item reaches beyond its surroundings")
     return items
@@ -132,11 +148,13 @@ def _read_flag(item: bytes) -> bool:
     return bool(value)
 
 
-def _read_hashes(item: bytes) -> tuple[bytes, ...]:
+def _read_hashes(item: bytes, most: int | None = None) -> tuple[bytes, ...]:
     is_list, start, end = rlp.read_header(item, 0, len(item))
     count, rest = divmod(end - start, _HASH_ITEM)
     if not is_list or rest or item[start:end:_HASH_ITEM] != _HASH_HEADER * count:
         raise DecodeError("expected a list of hashes of 32 bytes")
+    if most is not None:
+        end = min(end, start + most * _HASH_ITEM)
     return tuple([item[at : at + HASH_SIZE] for at in range(start + 1, end, _HASH_ITEM)])
 
 
@@ -179,6 +197,8 @@ def _write_sizes(sizes: Sequence[int]) -> bytes:
 
 
 def _read_fork_id(item: bytes) -> ForkId:
+    if len(item) > _FORK_ID_SIZE:
+        raise DecodeError(f"a fork id of {len(item)} bytes")
     return ForkId.from_item(rlp.decode(item))
 
 
@@ -192,11 +212,11 @@ def _read_origin(item: bytes) -> bytes | int:
 
 
 def _read_item_tuple(item: bytes) -> tuple[bytes, ...]:
-    return tuple(read_items(item))
+    return tuple(read_items(item, MAX_POOLED_LOOKUPS))
 
 
 def _read_lists(item: bytes) -> tuple[bytes, ...]:
-    items = _read_item_tuple(item)
+    items = tuple(read_items(item, MAX_SERVED))
     if any(each[0] < 0xC0 for each in items):
         raise DecodeError("expected a list of lists")
     return items
@@ -204,7 +224,8 @@ def _read_lists(item: bytes) -> tuple[bytes, ...]:
 
 def _read_cells(item: bytes) -> tuple[tuple[bytes, ...], ...]:
     read = _string_of(CELL_SIZE)
-    return tuple(tuple(map(read, read_items(group))) for group in read_items(item))
+    groups = read_items(item, MAX_POOLED_LOOKUPS)
+    return tuple(tuple(map(read, read_items(group, len(group) // CELL_SIZE + 1))) for group in groups)
 
 
 def _write_cells(cells: Sequence[Sequence[bytes]]) -> bytes:
@@ -219,6 +240,8 @@ STRING: Final = Codec(_string, rlp.encode)
 HASH: Final = Codec(_string_of(HASH_SIZE), rlp.encode)
 MASK: Final = Codec(_string_of(MASK_SIZE), rlp.encode)
 HASHES: Final = Codec(_read_hashes, _write_hashes)
+ASKED: Final = Codec(lambda item: _read_hashes(item, MAX_POOLED_LOOKUPS), _write_hashes)
+"""Hashes that are asked for, without those beyond what anybody answers."""
 SIZES: Final = Codec(_read_sizes, _write_sizes)
 FORK_ID: Final = Codec(_read_fork_id, _write_fork_id)
 ORIGIN: Final = Codec(_read_origin, rlp.encode)

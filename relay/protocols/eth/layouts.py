@@ -60,7 +60,7 @@ class EthMessage:
 
 
 def _read(data: bytes, layout: Layout, values: dict[str, Any]) -> None:
-    items = read_items(data)
+    items = read_items(data, len(layout))
     if len(items) != len(layout):
         raise DecodeError(f"expected {len(layout)} fields, found {len(items)}")
     for (name, field), item in zip(layout, items, strict=True):

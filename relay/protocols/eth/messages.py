@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Self
 from relay.primitives.errors import SubprotocolError
 from relay.primitives.forkid import ForkId
 from relay.protocols.eth.fields import (
+    ASKED,
     CELLS,
     FLAG,
     FORK_ID,
@@ -84,7 +85,7 @@ def _check_range(earliest: int, latest: int, latest_hash: bytes) -> None:
 
 
 _ID: Final = ("request_id", UINT64)
-_ID_AND_HASHES: Final = (_ID, ("hashes", HASHES))
+_ID_AND_HASHES: Final = (_ID, ("hashes", ASKED))
 _RANGE: Final = (("earliest", UINT64), ("latest", UINT64), ("latest_hash", HASH))
 
 
@@ -285,7 +286,7 @@ class GetReceipts(EthMessage):
     CODE: ClassVar[int] = 0x0F
     LAYOUTS: ClassVar[Mapping[int, Layout]] = {
         68: _ID_AND_HASHES,
-        70: (_ID, ("first_index", UINT64), ("hashes", HASHES)),
+        70: (_ID, ("first_index", UINT64), ("hashes", ASKED)),
     }
 
 

@@ -106,7 +106,7 @@ class Answer:
 
 
 def _fields(payload: bytes, count: int) -> list[bytes]:
-    fields = read_items(payload)
+    fields = read_items(payload, count)
     if len(fields) != count:
         raise DecodeError(f"expected {count} fields, found {len(fields)}")
     if fields[-1][0] < _FIRST_LIST:

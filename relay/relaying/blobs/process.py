@@ -1,4 +1,4 @@
-"""Runs the verifying process: starts it for the first job, and again when it dies; one job at a time."""
+"""Runs the verifying process: starts it when it is wanted, and again when it dies; one job at a time."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class _Waiting:
 
 
 class KzgProcess:
-    """Verifies jobs in a process of its own. Nothing runs before `run`, and no process before the first job.
+    """Verifies jobs in a process of its own.
 
-    Who hands jobs in bounds how many there are.
+    Nothing runs before `run`, and no process before the first job or `warm`. Who hands jobs in bounds how
+    many there are.
 
     Args:
         setup: the file with the trusted set-up.
@@ -55,6 +56,7 @@ class KzgProcess:
         self._options = options or BlobOptions()
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
+        self._wanted = False
         self._child: Process | None = None
         self._log = structlog.get_logger("relay.relaying")
         self.starts = 0
@@ -64,9 +66,20 @@ class KzgProcess:
         """Of the process while it runs."""
         return None if self._child is None else self._child.pid
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words that start it."""
+        # -P: the folder of the script is no place to import from.
+        return (sys.executable, "-P", worker.__file__, str(self._setup))
+
     def verify(self, job: Job, done: _Done) -> None:
         """Take a job; done is called later with the verdict, or with None when there can't be one."""
         self._queue.append(_Waiting(job, done))
+        self._wake.set()
+
+    def warm(self) -> None:
+        """Start it soon, although no job is there: its set-up takes seconds, and peers wait no longer."""
+        self._wanted = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -88,11 +101,14 @@ class KzgProcess:
             await self._end()
 
     async def _next(self) -> None:
-        while not self._queue:
+        while not self._queue and (self._child is not None or not self._wanted):
             self._wake.clear()
             await self._wake.wait()
 
     def _give_up(self) -> None:
+        if not self._queue:
+            self._wanted = False
+            return
         waiting = self._queue[0]
         waiting.tries += 1
         if waiting.tries >= _TRIES:
@@ -101,16 +117,18 @@ class KzgProcess:
 
     async def _work(self) -> None:
         child = self._child or await self._start()
+        if not self._queue:
+            return
         waiting = self._queue[0]
         verdict = await self._ask(child, waiting.job)
         self._queue.popleft()
         waiting.done(verdict)
 
     async def _start(self) -> Process:
-        # -P: the folder of the script is no place to import from. Its own session: Ctrl-C is for the relay.
+        # Its own session: Ctrl-C is for the relay.
         try:
             child = self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", worker.__file__, str(self._setup),
+                *self.command,
                 stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_BUFFER, start_new_session=True,
             )  # fmt: skip
         except OSError as error:

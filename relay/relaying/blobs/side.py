@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from relay.chain.blobs import DATA_CELLS, blob_sizes, blobs_of, lean_form, proofs_of, whole_form
-from relay.chain.transactions import BLOB, Transaction, decode, wire
+from relay.chain.transactions import BLOB, InvalidTransaction, Transaction, decode, wire
 from relay.primitives.errors import SubprotocolError
 from relay.relaying.blobs.cells import CellFetcher, answer_cells
 from relay.relaying.blobs.pending import PartOfBlobs, Pending
@@ -43,6 +43,9 @@ _KIND: Final = bytes((BLOB,))
 class Verifier(Protocol):
     """Verifies blobs somewhere else (`relay.relaying.blobs.process`)."""
 
+    def warm(self) -> None:
+        """Be ready soon: jobs may come."""
+
     def verify(self, job: Job, done: Callable[[Verdict | None], None], /) -> None:
         """Take a job; done is called later, with None when there can't be a verdict."""
 
@@ -54,6 +57,8 @@ class BlobSide:
         store: the blobs of those in the pool.
         pending: those on their way there, by hash.
         judge: a node that rules on what peers bring; None where policy is enough.
+        private: takes those of our own users instead of the pool, lean and with their blobs; None where the
+            pool does.
     """
 
     def __init__(
@@ -89,8 +94,13 @@ class BlobSide:
         self.store = BlobStore(pool, options.blobs.pool_bytes, counters)
         self.pending: dict[bytes, Pending] = {}
         self.judge: Judge | None = None
+        self.private: Callable[[PooledTx, Transaction, Sequence[bytes]], None] | None = None
 
     # -- from peers ------------------------------------------------------------------------------------
+
+    def joined(self) -> None:
+        """Learn that a peer is there, who may bring some."""
+        self._verifier.warm()
 
     def heard(self, peer: RelayPeer, tx_hash: bytes, mask: int) -> bool:
         """Note an announcement of a pending transaction; returns whether it is pending."""
@@ -191,8 +201,9 @@ class BlobSide:
             pending.sources[peer] = mask
 
     def _enter(self, tx: Transaction, peer: RelayPeer | None, received: float) -> Pending | None:
-        """Make a transaction pending, unless it is of no use or there is no room."""
-        refusal = self._objection(tx)
+        """Make a transaction pending, unless there is no room, or little and it is of no use."""
+        # With room a peer's cells are judged whatever the pool will say, as geth does: who lies is found out.
+        refusal = self._objection(tx) if self._is_busy else None
         if refusal is not None:
             self._counters.dropped[refusal.name.lower()] += 1
             self._recent.add(tx.hash)
@@ -209,6 +220,11 @@ class BlobSide:
         self.pending[tx.hash] = pending
         self._cost += pending.cost
         return pending
+
+    @property
+    def _is_busy(self) -> bool:
+        options = self._options
+        return 2 * len(self.pending) > options.queue_count or 2 * self._cost > options.queue_bytes
 
     def _begin(self, pending: Pending) -> None:
         if not pending.blobs:
@@ -308,6 +324,9 @@ class BlobSide:
     def _accept(self, pending: Pending, blobs: HeldBlobs) -> None:
         self._forget(pending)
         tx = pending.tx
+        if pending.peer is None and self.private is not None:
+            self._give_private(pending, blobs)
+            return
         refusal = self._objection(tx)
         if refusal is None:
             entry = self._entry(pending)
@@ -330,6 +349,14 @@ class BlobSide:
             self._counters.accepted += 1
             self._gossip.batch.append(entry)
             self._gossip.flush()
+
+    def _give_private(self, pending: Pending, blobs: HeldBlobs) -> None:
+        assert self.private is not None
+        self._recent.discard(pending.tx.hash)
+        try:
+            self.private(self._entry(pending), pending.tx, blobs.blobs)
+        except InvalidTransaction as error:
+            self._log.warning("a blob transaction of our own is not sent", why=error.message)
 
     def _objection(self, tx: Transaction) -> Refusal | None:
         """Say what the pool will say, before the work; and what it does not know: the price of blobs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from relay.chain.access_lists import check_access_list
 from relay.chain.bodies import check_body
 from relay.chain.headers import ContradictsHeader, Header, linked_hashes
-from relay.chain.receipts import check_receipts
+from relay.chain.receipts import checking_receipts
 from relay.primitives.errors import DecodeError
 from relay.primitives.hashing import keccak256
 from relay.relaying.chain_data.canonical import parent_of
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from relay.relaying.chain_data.canonical import Canonical
     from relay.relaying.chain_data.options import ProxyOptions
 
-__all__ = ["CHECKS", "Lie", "Run", "check_item", "check_run"]
+__all__ = ["CHECKS", "Lie", "Run", "check_run", "checking_item"]
 
 CHECKS: Final[Mapping[Kind, Callable[[Header, bytes], None]]] = MappingProxyType(
-    {Kind.BODIES: check_body, Kind.RECEIPTS: check_receipts, Kind.ACCESS_LISTS: check_access_list}
+    {Kind.BODIES: check_body, Kind.ACCESS_LISTS: check_access_list}
 )
-"""How an item is held against its header: raises DecodeError."""
+"""How an item that takes little is held against its header: raises DecodeError."""
 
 
 class Lie(DecodeError):
@@ -153,10 +153,13 @@ def _judge_spread(query: HeaderQuery, hashes: list[bytes], first: int, canonical
     return _Verdict(proven)
 
 
-def check_item(kind: Kind, header: Header, raw: bytes) -> bool:
-    """Tell whether an item is the header's."""
+def checking_item(kind: Kind, header: Header, raw: bytes) -> Generator[None, None, bool]:
+    """Tell whether an item is the header's, a step at a time where it may take long."""
     try:
-        CHECKS[kind](header, raw)
+        if kind is Kind.RECEIPTS:
+            yield from checking_receipts(header, raw)
+        else:
+            CHECKS[kind](header, raw)
     except ContradictsHeader:
         return False
     return True

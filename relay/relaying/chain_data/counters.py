@@ -15,6 +15,7 @@ class ProxyCounters:
         from_cache: answered without asking anybody.
         from_peers: answered after asking.
         empty: answered with nothing.
+        absent: questions not put, because all who were asked a moment ago had nothing.
         cancelled: never answered, since the requester left.
         expired: answered with what there was when patience ended.
         refused: answered with nothing because of a bound, by which.
@@ -29,6 +30,7 @@ class ProxyCounters:
     """
 
     __slots__ = (
+        "absent",
         "asked",
         "cancelled",
         "coalesced",
@@ -51,6 +53,7 @@ class ProxyCounters:
         self.from_cache = 0
         self.from_peers = 0
         self.empty = 0
+        self.absent = 0
         self.cancelled = 0
         self.expired = 0
         self.refused: Counter[str] = Counter()

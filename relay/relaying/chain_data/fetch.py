@@ -15,6 +15,7 @@ from relay.primitives.errors import SubprotocolError
 from relay.protocols.pyrelay.messages import NAME as RELAY
 from relay.protocols.pyrelay.messages import Ask as RelayAsk
 from relay.relaying.chain_data import wire
+from relay.relaying.chain_data.absent import Absent
 from relay.relaying.chain_data.demand import HeaderQuery, Kind, Query
 from relay.relaying.chain_data.header_job import HeaderJob, HeaderWaiter
 from relay.relaying.chain_data.item_job import ItemJob, ItemWaiter
@@ -89,7 +90,7 @@ class Fetching:
     """All jobs, and the questions they have under way.
 
     Attributes:
-        cache, canonical, upstreams, options, counters, bench: what jobs use.
+        cache, canonical, upstreams, options, counters, bench, absent: what jobs use.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Fetching:
         self.canonical = canonical
         self.upstreams = upstreams
         self.bench = Workbench(loop, options.slice_seconds)
+        self.absent = Absent(options.absent_seconds, options.absent_count, loop.time)
         self._loop = loop
         self._drop = drop
         self._next_id = int.from_bytes(rand(_ID_BYTES), "big")
@@ -213,7 +215,7 @@ class Fetching:
         self._next_id = (self._next_id + 1) % 2**64
         upstream.asks[ask.id] = ask
         upstream.under_way += 1
-        upstream.asked += 1
+        upstream.asked[ask.kind] += 1
         self.counters.asked[ask.kind.value] += 1
         headers = ask.kind is Kind.HEADERS
         patience = self.options.header_attempt if headers else self.options.item_attempt

@@ -45,6 +45,7 @@ class HeaderJob:
 
     Attributes:
         query: what is wanted.
+        fruitless: how many of those who were asked have said that they have nothing.
         over: whether it has its answer, or was given up.
         queued: whether it waits for a place.
     """
@@ -58,6 +59,7 @@ class HeaderJob:
         "_tried",
         "_votes",
         "_waiters",
+        "fruitless",
         "over",
         "query",
         "queued",
@@ -74,6 +76,7 @@ class HeaderJob:
         self._votes: list[tuple[Upstream, Run]] = []
         self._best: tuple[Run, Upstream] | None = None
         self.query = query
+        self.fruitless = 0
         self.over = False
         self.queued = False
 
@@ -96,6 +99,10 @@ class HeaderJob:
         """Ask the next one, unless an answer is still due."""
         if self.over or self._rest() or self.queued or not all(ask.late for ask in self._out):
             return
+        if self._is_absent():
+            self._fetching.counters.absent += 1
+            self._finish(None, None)
+            return
         if len(self._tried) >= self._fetching.options.attempts:
             choice: Upstream | Choice = Choice.NOBODY
         else:
@@ -103,6 +110,7 @@ class HeaderJob:
         if isinstance(choice, Upstream):
             self._ask(choice)
         elif choice is Choice.NOBODY and not self._out:
+            self._note_absent()
             self._finish(*(self._best or (None, None)))
 
     def answered(self, ask: Ask, delivery: Delivery) -> None:
@@ -112,6 +120,8 @@ class HeaderJob:
         try:
             if delivery.items:
                 self._judge(upstream, self._check(upstream, delivery.items))
+            else:
+                self.fruitless += 1
         except Lie as lie:
             self._fetching.lied(upstream, str(lie))
         self.advance()
@@ -127,6 +137,18 @@ class HeaderJob:
             self._finish(*(self._best or (None, None)))
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _is_absent(self) -> bool:
+        origin, fresh = self.query.origin, self._among is None and not self._tried
+        return fresh and isinstance(origin, bytes) and (Kind.HEADERS, origin) in self._fetching.absent
+
+    def _note_absent(self) -> None:
+        origin = self.query.origin
+        if self._among is not None or not isinstance(origin, bytes):
+            return
+        # A relay may have had no time to find it.
+        if 0 < self.fruitless == len(self._tried) and not any(each.relay for each in self._tried):
+            self._fetching.absent.add(Kind.HEADERS, origin)
 
     def _want(self) -> Want:
         origin = self.query.origin
@@ -161,6 +183,8 @@ class HeaderJob:
         """
         canonical, options = self._fetching.canonical, self._fetching.options
         run = check_run(self._asked, headers, canonical, options)
+        if run.disputed == 0:
+            raise Lie("another genesis than the network's")
         if run.disputed is not None and not run.proven:
             if not upstream.trusted and run.disputed + options.reorg_depth <= canonical.head:
                 raise Lie(f"another header at {run.disputed} than the one that links to the head")

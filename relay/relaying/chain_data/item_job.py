@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from relay.chain.headers import Header
 from relay.chain.receipts import join_receipts, split_receipts
 from relay.primitives.errors import DecodeError
 from relay.primitives.hashing import keccak256
-from relay.relaying.chain_data.checking import check_item
+from relay.relaying.chain_data.checking import checking_item
 from relay.relaying.chain_data.demand import HeaderQuery, ItemQuery, Kind
 from relay.relaying.chain_data.upstreams import Choice, Upstream, Want
 from relay.relaying.chain_data.wire import UNAVAILABLE
@@ -64,6 +64,7 @@ class ItemJob:
 
     Attributes:
         kind: of the items.
+        fruitless: answers that brought nothing.
         over: whether there is nothing left to do.
         queued: whether it waits for a place.
     """
@@ -78,8 +79,10 @@ class ItemJob:
         "_parts",
         "_seeking",
         "_stepping",
+        "_strangers",
         "_tried",
         "_waiters",
+        "fruitless",
         "kind",
         "over",
         "queued",
@@ -99,7 +102,9 @@ class ItemJob:
         self._stepping = False
         self._checking = 0
         self._barren = 0  # answers that brought nothing, since one did
+        self._strangers = 0  # blocks, one after the other, whose header nobody has
         self.kind = kind
+        self.fruitless = 0
         self.over = False
         self.queued = False
 
@@ -133,6 +138,8 @@ class ItemJob:
     def headers_came(self, headers: tuple[bytes, ...], source: RelayPeer | None) -> None:
         """Go on with headers that were missing."""
         self._seeking = False
+        if self._header_job is not None:
+            self.fruitless += self._header_job.fruitless
         self._header_job = None
         if self.over:
             return
@@ -142,7 +149,14 @@ class ItemJob:
                 self._known[header.hash] = header
         wanted = self._wanted()
         if wanted and wanted[0] not in self._known:
-            self._resolve(wanted[0], None)
+            self._strangers += 1
+            # In an access list's place stands that it is not held, so without an end each hash were sought.
+            vain = self.kind is Kind.ACCESS_LISTS and self._strangers >= self._fetching.options.attempts
+            lost = wanted if vain else wanted[:1]
+            for block_hash in lost:
+                self._resolve(block_hash, None)
+        else:
+            self._strangers = 0
         self.advance()
 
     # -- as a job --------------------------------------------------------------------------------------
@@ -185,7 +199,7 @@ class ItemJob:
             self._checking += 1
             self._fetching.bench.put(self._check(upstream, query.hashes, delivery.items))
         else:
-            self._barren += 1
+            self._note_barren()
         self.advance()
 
     def failed(self, ask: Ask) -> None:
@@ -243,6 +257,10 @@ class ItemJob:
             if block_hash not in self._known:
                 break
             batch.append(block_hash)
+        if (self.kind, batch[0]) in self._fetching.absent:
+            self._fetching.counters.absent += 1
+            self._resolve(batch[0], None)
+            return True
         number = self._known[batch[0]].number
         if self._barren >= self._fetching.options.attempts:
             choice: Upstream | Choice = Choice.NOBODY
@@ -253,7 +271,12 @@ class ItemJob:
             self._tried.add(choice)
             self._ask(choice, ItemQuery(self.kind, tuple(batch)))
         elif choice is Choice.NOBODY and not self._out:
-            self._give_up(batch if self.kind is Kind.ACCESS_LISTS else batch[:1])
+            lost = batch if self.kind is Kind.ACCESS_LISTS else batch[:1]
+            # A relay may have had no time to find it.
+            if 0 < len(self._tried) <= self._barren and not any(each.relay for each in self._tried):
+                for block_hash in lost:
+                    self._fetching.absent.add(self.kind, block_hash)
+            self._give_up(lost)
             return True
         return False
 
@@ -291,13 +314,13 @@ class ItemJob:
             if self.kind is Kind.ACCESS_LISTS and item == UNAVAILABLE:
                 at += 1
                 continue
-            fitting = [block_hash for block_hash in hashes[at : at + reach] if self._fits(block_hash, item)]
-            if not fitting:
+            block_hash = yield from self._fitting(hashes[at : at + reach], item)
+            if block_hash is None:
                 self._fetching.lied(upstream, f"{self.kind.value} that are not the block's")
                 break
-            at = hashes.index(fitting[0], at) + 1
+            at = hashes.index(block_hash, at) + 1
             good += 1
-            self._resolve(fitting[0], item)
+            self._resolve(block_hash, item)
             yield
         self._checked(upstream, good)
 
@@ -308,7 +331,7 @@ class ItemJob:
         good = 0
         if not query.first_index:
             for block_hash, item in zip(query.hashes, items[:-1], strict=False):
-                if not self._fits(block_hash, item):
+                if not (yield from self._fits(block_hash, item)):
                     self._fetching.lied(upstream, "receipts that are not the block's")
                     break
                 good += 1
@@ -317,10 +340,12 @@ class ItemJob:
             self._parts = _Parts(query.hashes[len(items) - 1], upstream) if items else None
         parts = self._parts
         if parts is not None and parts.upstream is upstream and items and not self.over:
-            good += self._gather(parts, query, items[-1], incomplete)
+            good += yield from self._gather(parts, query, items[-1], incomplete)
         self._checked(upstream, good)
 
-    def _gather(self, parts: _Parts, query: ItemQuery, item: bytes, incomplete: bool) -> bool:
+    def _gather(
+        self, parts: _Parts, query: ItemQuery, item: bytes, incomplete: bool
+    ) -> Generator[None, None, bool]:
         """Put a part to those before; returns whether that helped."""
         if query.first_index and (parts.block_hash, len(parts.receipts)) != (
             query.hashes[0],
@@ -328,7 +353,7 @@ class ItemJob:
         ):
             return False
         try:
-            receipts = split_receipts(item)
+            receipts = split_receipts(item, self._known[parts.block_hash].most_transactions)
         except DecodeError:
             receipts = []
         parts.receipts += receipts
@@ -342,13 +367,13 @@ class ItemJob:
             self._ask(parts.upstream, rest)
             return True
         else:
-            return self._complete(parts)
+            return (yield from self._complete(parts))
         return False
 
-    def _complete(self, parts: _Parts) -> bool:
+    def _complete(self, parts: _Parts) -> Generator[None, None, bool]:
         self._parts = None
         block = join_receipts(parts.receipts)
-        if not self._fits(parts.block_hash, block):
+        if not (yield from self._fits(parts.block_hash, block)):
             self._fetching.lied(parts.upstream, "receipts that are not the block's")
             return False
         self._resolve(parts.block_hash, block)
@@ -362,11 +387,22 @@ class ItemJob:
             self._barren = 0
             self._tried.discard(upstream)
         else:
-            self._barren += 1
+            self._note_barren()
         self.advance()
 
-    def _fits(self, block_hash: bytes, item: bytes) -> bool:
+    def _note_barren(self) -> None:
+        self._barren += 1
+        self.fruitless += 1
+
+    def _fitting(self, hashes: Sequence[bytes], item: bytes) -> Generator[None, None, bytes | None]:
+        """Return the first block whose item it is."""
+        for block_hash in hashes:
+            if (yield from self._fits(block_hash, item)):
+                return block_hash
+        return None
+
+    def _fits(self, block_hash: bytes, item: bytes) -> Generator[None, None, bool]:
         held = self._fetching.cache.by_kind[self.kind].peek(block_hash)
         if held is not None:
             return held == item
-        return check_item(self.kind, self._known[block_hash], item)
+        return (yield from checking_item(self.kind, self._known[block_hash], item))

@@ -19,6 +19,8 @@ class ProxyOptions:
         header_attempt: seconds after which another peer is asked for headers too; the first may still answer.
         item_attempt: the same for bodies, receipts and access lists.
         attempts: peers asked in vain for one thing before it is given up.
+        absent_seconds: for which it is believed that nobody has what all who were asked had not.
+        absent_count: how much of this is remembered.
         cache_bytes: headers, bodies, receipts and access lists held (setting --chain-cache).
         canonical_count: blocks whose place in the chain is remembered, by number.
         reorg_depth: blocks below the head beyond which a different header is a lie and no reorganization.
@@ -39,6 +41,8 @@ class ProxyOptions:
         requester_queue: its requests that wait for that; beyond, they are answered with nothing.
         requester_rate: bytes a second that are fetched on behalf of one peer.
         requester_burst: bytes it may be ahead of that.
+        fruitless_bytes: what a request that others were asked for in vain counts as, against the rate: else
+            who asks for what nobody has could have others asked without end.
         queue: questions that wait until a peer has a place for them; beyond, they are given up.
         hops: how often a question goes from relay to relay at most.
         hop_share: part of the time left that the next relay is given.
@@ -50,6 +54,8 @@ class ProxyOptions:
     header_attempt: float = 0.6
     item_attempt: float = 1.3
     attempts: int = 6
+    absent_seconds: float = 3.0
+    absent_count: int = 4096
     cache_bytes: int = 64 * 1024 * 1024
     canonical_count: int = 131_072
     reorg_depth: int = 64
@@ -68,6 +74,7 @@ class ProxyOptions:
     requester_queue: int = 256
     requester_rate: float = 32.0 * 1024 * 1024
     requester_burst: float = 256.0 * 1024 * 1024
+    fruitless_bytes: int = 1024 * 1024
     queue: int = 4096
     hops: int = 2
     hop_share: float = 0.75

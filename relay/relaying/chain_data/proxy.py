@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relay.primitives.errors import SubprotocolError
@@ -14,7 +14,7 @@ from relay.relaying.chain_data.cache import ChainCache
 from relay.relaying.chain_data.canonical import Canonical
 from relay.relaying.chain_data.demand import HeaderQuery, Kind, Query
 from relay.relaying.chain_data.fetch import Fetching
-from relay.relaying.chain_data.own_query import OwnQuery
+from relay.relaying.chain_data.own_query import OwnItems, OwnQuery
 from relay.relaying.chain_data.requester import Requester
 from relay.relaying.chain_data.serving import HeaderServing, ItemServing, Reply
 from relay.relaying.chain_data.stock import Stock
@@ -184,6 +184,24 @@ class ChainProxy:
                 own.headers_came(tuple(held), None)
                 return
         own.begin(self._fetching.headers(query, own, None if among is None else tuple(among)))
+
+    def bodies(self, hashes: Sequence[bytes], done: Callable[[Mapping[bytes, bytes]], None]) -> None:
+        """Get bodies, checked as for a peer that asks.
+
+        Args:
+            hashes: of the blocks.
+            done: called once, in a later turn of the event loop, with those that were found, by block hash.
+        """
+        held = {block_hash: self.cache.bodies.peek(block_hash) for block_hash in hashes}
+        missing = [block_hash for block_hash, body in held.items() if body is None]
+        found = {block_hash: body for block_hash, body in held.items() if body is not None}
+        if not missing:
+            self._loop.call_soon(lambda: done(found))
+            return
+        own = OwnItems(
+            self._loop, self.options.own_patience, set(missing), lambda came: done(found | dict(came))
+        )
+        self._fetching.items(Kind.BODIES, missing, own)
 
     # -- inside ----------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class Serving(Protocol):
 
     @property
     def fetched(self) -> int:
-        """Bytes that came from others."""
+        """Bytes that came from others, or what stands for them."""
 
     def start(self, told: Callable[[], None]) -> None:
         """Have fetched what is missing; told is called once it is sent on, maybe from within this call."""

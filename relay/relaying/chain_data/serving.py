@@ -29,7 +29,7 @@ class _Serving:
         peer: who asks.
         deadline: when it is answered in any case, monotonic seconds.
         hops: how often the question has gone from relay to relay.
-        fetched: bytes that came from others.
+        fetched: bytes that came from others, or what stands for them where they were asked in vain.
         over: whether it was answered, or never will be.
     """
 
@@ -102,10 +102,12 @@ class HeaderServing(_Serving):
 
     def headers_came(self, headers: tuple[bytes, ...], source: RelayPeer | None) -> None:
         """Answer."""
-        self._job = None
+        job, self._job = self._job, None
         if self.over:
             return
         self.fetched = sum(map(len, headers))
+        if not headers and job is not None and job.fruitless:
+            self.fetched = self._fetching.options.fruitless_bytes
         self._answer(headers or self._held())
 
     def finish(self) -> None:
@@ -170,7 +172,10 @@ class ItemServing(_Serving):
         """Take an item, and answer as soon as the answer is sure."""
         self._came[block_hash] = item
         self._due.discard(block_hash)
-        self.fetched += len(item) if item is not None else 0
+        if item is not None:
+            self.fetched += len(item)
+        elif any(job.fruitless for job in self.jobs):
+            self.fetched = max(self.fetched, self._fetching.options.fruitless_bytes)
         if not self._starting:
             self._go_on()
 

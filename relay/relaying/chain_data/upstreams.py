@@ -7,6 +7,7 @@ asked last, and by a capability of their own.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -73,7 +74,8 @@ class Upstream:
         asks: questions that it has not answered, by id, late ones included.
         under_way: of those, the ones that are not late.
         served: good answers.
-        asked: questions.
+        asked: questions, by kind: counted together, of two peers one would get all headers and the other
+            all bodies, since who wants a body mostly wants its header before.
         seconds: how long its answers take, about.
     """
 
@@ -103,7 +105,7 @@ class Upstream:
         self.asks: dict[int, Ask] = {}
         self.under_way = 0
         self.served = 0
-        self.asked = 0
+        self.asked: Counter[Kind] = Counter()
         self.seconds = 0.0
         self._owes_until = 0.0  # when it may be asked again although it owes an answer; 0: it owes none
         self._forgiven = 0
@@ -202,7 +204,7 @@ class Upstreams:
                 upstream.relay,
                 want.trusted_first and not upstream.trusted,
                 upstream.under_way,
-                upstream.asked,
+                upstream.asked[want.kind],
             )
             if best is None or rank < best:
                 found, best = upstream, rank

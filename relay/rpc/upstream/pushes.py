@@ -23,7 +23,8 @@ from relay.rpc.upstream.upstream import Upstream
 __all__ = ["Listener", "Pushes"]
 
 UNSUPPORTED: Final = -32601
-MAX_EARLY: Final = 64  # notifications that come before the answer that names their subscription
+MAX_EARLY: Final = 16  # subscriptions, and notifications of each, that come before the answer that names them
+MAX_EARLY_BYTES: Final = 64 * 1024  # of one of these
 LONGEST_PAUSE: Final = 30.0  # seconds between two tries to begin anew
 
 Listener = Callable[[str], None]
@@ -178,7 +179,7 @@ class Pushes:
 
     def _keep_early(self, place: tuple[int, str], result: str) -> None:
         kept = self._early.setdefault(place, [])
-        if len(kept) < MAX_EARLY:
+        if len(kept) < MAX_EARLY and len(result) <= MAX_EARLY_BYTES:
             kept.append(result)
         while len(self._early) > MAX_EARLY:
             self._early.popitem(last=False)

@@ -71,7 +71,7 @@ def encode_params(params: object) -> str:
     if not isinstance(params, list | tuple | dict):
         raise invalid_params("non-array args")
     try:
-        return json.dumps(params, separators=(",", ":"))
+        return _ENCODE(params)
     except TypeError:
         return "".join(_written(params))
 
@@ -152,7 +152,7 @@ def _inside(text: str, call_id: int) -> str | None:
 
 def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return _DECODE(text)
     except (ValueError, RecursionError):
         words = " ".join(text[:48].split())
         kind = "HTML" if words.lower().startswith(("<!doctype", "<html")) else "not JSON"
@@ -163,6 +163,11 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+# Made once: json.dumps and json.loads would make them anew in each call.
+_DECODE: Final = json.JSONDecoder(parse_constant=_no_constant).decode
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _from_envelope(value: object, call_id: int) -> Answer:
     if not isinstance(value, dict) or value.get("id", call_id) not in (call_id, None):
         raise _garbage("its answer is not the one to this request")
@@ -171,7 +176,7 @@ def _from_envelope(value: object, call_id: int) -> Answer:
         raise _passed_on(error)
     if "result" not in value or type(value.get("id")) is not int:
         raise _garbage("its answer has neither a result nor an error")
-    return Answer(json.dumps(value["result"], separators=(",", ":")), value["result"])
+    return Answer(_ENCODE(value["result"]), value["result"])
 
 
 def _passed_on(error: object) -> RpcError | UpstreamFault:

@@ -176,14 +176,10 @@ async def test_no_control_port_is_told_with_the_lines_for_torrc(doctor):
 
 
 async def test_a_cookie_that_can_not_be_opened_is_told_with_the_adduser_line(doctor, tmp_path, monkeypatch):
-    real = Path.open
+    def opened(_path: str, _flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
 
-    def opened(path: Path, *args, **kwargs):
-        if "cookie" in path.name and args == ("rb",):
-            raise PermissionError(13, "Permission denied")
-        return real(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("relay.tor.control._open_at_once", opened)
     async with tor(tmp_path) as flags:
         finding = await doctor.one("tor control", **flags)
     assert (finding.state, finding.remedy) == (State.FAIL, GROUP_REMEDY)

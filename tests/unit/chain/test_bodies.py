@@ -73,3 +73,14 @@ def test_one_wrong_byte_anywhere_contradicts(at, change, block):
     raw[at % len(raw)] ^= change
     with pytest.raises(ContradictsHeader):
         check_body(block.header, bytes(raw))
+
+
+def test_more_transactions_than_the_gas_was_enough_for_are_not_looked_at():
+    header = made_header(5)
+    for raw in (
+        body([LEGACY] * (header.most_transactions + 1)),
+        body([], [], [[]] * 257),
+        rlp.encode([[]] * 100_000),
+    ):
+        with pytest.raises(ContradictsHeader, match="more than"):
+            check_body(header, raw)

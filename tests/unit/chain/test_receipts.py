@@ -9,6 +9,7 @@ from relay.chain.headers import ContradictsHeader
 from relay.chain.ordered_trie import ordered_trie_root
 from relay.chain.receipts import (
     check_receipts,
+    checking_receipts,
     join_receipts,
     split_receipts,
     with_blooms,
@@ -153,3 +154,25 @@ def test_hostile_bytes_end_in_decode_errors(raw):
         for given_bytes in (raw, rlp.list_header(len(raw)) + raw):
             with suppress(DecodeError):
                 read(given_bytes)
+
+
+def test_more_receipts_than_the_gas_was_enough_for_are_not_looked_at():
+    header = made_header(5)
+    many = header.most_transactions + 1
+    for raw in (
+        join_receipts([b"\xc0"] * many),
+        join_receipts([rlp.encode([b""] * 5)]),
+        join_receipts([join_receipts([b"\x02\x01\x05", join_receipts([b"\xc0"] * 1000)])]),
+    ):
+        with pytest.raises(ContradictsHeader):
+            check_receipts(header, raw)
+    with pytest.raises(DecodeError, match="more than"):
+        without_blooms(join_receipts([b"\xc0"] * 100_000))
+
+
+def test_a_block_full_of_logs_is_checked_in_many_steps():
+    logs = [[b"a" * 20, [], b""]] * 2000
+    raws = [consensus(2, b"\x01", 5, logs) for _ in range(3)]
+    slim = rlp.encode([[2, 1, 5, logs]] * 3)
+    header = made_header(5, receipts=ordered_trie_root(raws))
+    assert sum(1 for _ in checking_receipts(header, slim)) == 3 * (2000 // 512 + 1)

@@ -10,6 +10,7 @@ import structlog
 
 from relay.cli import doctor as doctor_command
 from relay.cli.main import main
+from relay.observe.redaction import Redactor
 from relay.primitives.enode import parse
 from relay.primitives.enr import NodeRecord, build_record
 from relay.primitives.keys import NodeKey
@@ -110,7 +111,7 @@ def test_a_usage_error_is_one_line_and_exit_code_2(run, words, text):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_failure_is_one_line_and_exit_code_1(run, words, text, monkeypatch):
-    monkeypatch.setattr("relay.cli.daemon.configure", lambda _: None)
+    monkeypatch.setattr("relay.cli.daemon.configure", lambda _: Redactor(hide_addresses=False))
     code, _, err = run(*words)
     assert code == 1
     assert text in err.splitlines()[-1]

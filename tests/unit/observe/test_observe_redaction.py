@@ -199,3 +199,14 @@ def test_depth_is_bounded(hiding: Redactor) -> None:
 )
 def test_fuzz_any_value_is_cleaned(value: object) -> None:
     Redactor(hide_addresses=True).field("field", value)
+
+
+def test_folders_are_shown_by_their_names_where_addresses_are_hidden() -> None:
+    for hide in (True, False):
+        redactor = Redactor(hide_addresses=hide)
+        redactor.hide_folder("/home/alice", "~")
+        redactor.hide_folder("/home/alice/relay/", "DATADIR")
+        redactor.hide_folder("/", "ROOT")  # a service's home
+        shown = redactor.text("address", "unix:/home/alice/relay/pyrelay.ipc and /home/alice/x")
+        expected = "unix:DATADIR/pyrelay.ipc and ~/x"
+        assert (shown == expected) is hide

@@ -37,6 +37,8 @@ def test_clearnet_peer_is_described_as_geth_does() -> None:
             }
         },
     }
+    told = peer_info(link.listener, included=1 / 3).to_json()["protocols"]["eth"]  # type: ignore[index]
+    assert told["included"] == 0.3333
     assert peer_info(link.dialer).static
     json.dumps(peer_info(link.dialer).to_json())
 

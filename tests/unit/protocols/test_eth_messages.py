@@ -122,7 +122,7 @@ def test_cut_messages_and_further_fields_are_refused(version, message):
     if isinstance(message, m.Transactions):
         return
     items = reference.decode(payload)
-    with pytest.raises(ProtocolBreach, match="found"):
+    with pytest.raises(ProtocolBreach, match=r"found|more than"):
         type(message).decode(rlp.encode([*items, b"\x01"]), version)
     with pytest.raises(ProtocolBreach):
         type(message).decode(rlp.encode(items[:-1]), version)
@@ -329,3 +329,38 @@ def test_nesting_is_not_followed():
                 version.decode(code, payload)
             except PeerError:
                 continue
+
+
+def _list(payload: bytes) -> bytes:
+    return rlp.list_header(len(payload)) + payload
+
+
+@pytest.mark.parametrize("item", [b"\xc0", b"\x80", b"\x01"])
+@pytest.mark.parametrize("version", [68, 69, 70, 71, 72])
+def test_more_items_than_a_message_can_have_are_not_looked_at(version, item):
+    many = _list(item * 100_000)
+    payloads = [many, _list(b"\x01" + many), _list(b"\x01\x80" + many), _list(b"\x01\xc0" + _list(many))]
+    for code in BY_VERSION[version].messages:
+        for payload in payloads[:1] if code == m.Transactions.CODE else payloads:
+            with pytest.raises(PeerError):
+                BY_VERSION[version].decode(code, payload)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(m.BlockHeaders, 1024), (m.BlockBodies, 1024), (m.Receipts, 1024)]
+)
+def test_an_answer_has_as_many_items_as_anybody_serves(kind, most):
+    kind.decode(kind(1, (b"\xc0",) * most).encode(69), 69)
+    with pytest.raises(ProtocolBreach, match="more than 1024 items"):
+        kind.decode(kind(1, (b"\xc0",) * (most + 1)).encode(69), 69)
+
+
+def test_of_a_request_only_so_many_hashes_are_kept_as_anybody_answers():
+    for kind in (m.GetBlockBodies, m.GetReceipts, m.GetPooledTransactions):
+        assert len(kind.decode(kind(1, (HASH,) * 5000).encode(69), 69).hashes) == 4096
+
+
+def test_a_fork_id_is_short():
+    payload = _list(b"\x45\x01" + rlp.encode(HASH) + _list(b"\xc0" * 1000) + b"\x80\x80" + rlp.encode(HASH))
+    with pytest.raises(ProtocolBreach, match="fork id"):
+        m.Status.decode(payload, 69)

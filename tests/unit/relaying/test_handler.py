@@ -145,7 +145,7 @@ def test_submitting_what_was_announced_tells_only_who_does_not_know():
 
 
 def test_a_transaction_refused_to_a_peer_can_be_submitted_later():
-    house = House(2, per_sender=1)
+    house = House(2, per_sender=1, crowded=0)
     house.push(house.sessions[0], item(account=1), item(account=1, nonce=1))
     assert house.relay.counters.dropped["account_limit"] == 1
     house.relay.pool.expire(house.loop.now + 10_000)

@@ -139,7 +139,7 @@ def test_refused_transactions_are_judged_once():
 
 
 def test_pool_refusals_are_counted_by_cause():
-    house = House(1, per_sender=2)
+    house = House(1, per_sender=2, crowded=0)
     (source,) = house.sessions
     house.push(source, item(tip=GWEI), item(tip=GWEI + 1), item(nonce=1), item(nonce=2))
     assert house.relay.counters.dropped == {"replacement_underpriced": 1, "account_limit": 1}

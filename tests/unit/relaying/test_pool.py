@@ -46,13 +46,20 @@ def test_blob_replacement_has_to_double():
     assert pool.add(fake(3, tip=200, fee=200, kind=3)) is None
 
 
-def test_a_sender_gets_its_share_and_no_more():
-    pool, _, _ = small_pool(per_sender=3)
+def test_a_sender_gets_its_share_of_a_crowded_pool_and_no_more():
+    pool, _, _ = small_pool(per_sender=3, crowded=0)
     for nonce in range(3):
         assert pool.add(fake(nonce, nonce=nonce)) is None
     assert pool.add(fake(9, nonce=9)) is Refusal.ACCOUNT_LIMIT
     assert pool.add(fake(10, nonce=9, signer=b"t" * 64)) is None
     assert pool.senders == 2
+
+
+def test_a_sender_may_have_more_than_its_share_while_there_is_room():
+    pool, _, _ = small_pool(per_sender=3, crowded=5)
+    for nonce in range(5):
+        assert pool.add(fake(nonce, nonce=nonce)) is None
+    assert pool.add(fake(9, nonce=9)) is Refusal.ACCOUNT_LIMIT
 
 
 def test_full_pool_gives_up_the_cheapest_first():
@@ -157,7 +164,7 @@ class PoolMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.pool, self.counters, self.recent = small_pool(
-            pool_count=12, pool_bytes=2000, per_sender=4, lifetime=50.0, local_lifetime=90.0
+            pool_count=12, pool_bytes=2000, per_sender=4, crowded=0, lifetime=50.0, local_lifetime=90.0
         )
         self.now = 0.0
         self.number = 0

@@ -260,6 +260,16 @@ async def test_transactions_of_others_are_asked_for_first_and_shown_from_the_poo
     assert upstream.named(other)
 
 
+@pytest.mark.parametrize("failed", [FAILED, "rubbish"])
+async def test_an_own_transaction_that_is_held_is_shown_though_the_upstream_fails(wallet, upstream, failed):
+    own = wallet.send(account=1)
+    upstream.answers["eth_getBlockByNumber"] = failed
+    assert (await wallet.ask("eth_getTransactionByHash", text(own)))["hash"] == text(own)
+    wallet.house.relay.own.mined(own, 5, bytes(32))  # by a peer's block
+    upstream.answers["eth_getBlockByNumber"] = FAILED
+    assert await wallet.error("eth_getTransactionByHash", text(own)) == (-32000, "upstream is ill")
+
+
 async def test_pending_nonce_counts_our_own_queue(wallet, upstream):
     upstream.answers["eth_getTransactionCount"] = "0x5"
     wallet.send(account=1, nonce=5)
@@ -402,7 +412,7 @@ async def test_progress_of_an_own_transaction_is_told():
     told = await wallet.ask("relay_trackTransaction", text(own))
     assert told == {
         "sent": 1, "announced": 0, "fetched_by": 0, "listening": 1, "first_echo_seconds": None,
-        "age_seconds": 0.0, "held": True, "block": None,
+        "age_seconds": 0.0, "held": True, "private": None, "block": None,
     }  # fmt: skip
     wallet.house.relay.own.mined(own, 5, b"\x01" * 32)
     told = await wallet.ask("relay_trackTransaction", text(own))

@@ -65,6 +65,7 @@ async def test_server_tells_no_version_and_allows_no_origin(dispatcher: Dispatch
 
     for reply in replies:
         assert reply.headers["server"] == "pyrelay"
+        assert "date" not in reply.headers
         assert "access-control-allow-origin" not in reply.headers
         assert b"aiohttp" not in reply.body
     assert replies[2].status == 400

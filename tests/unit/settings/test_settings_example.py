@@ -66,6 +66,8 @@ ISSUE = {
     "rpc-deny": "",
     "rpc-rate": "0",
     "also-submit-upstream": "false",
+    "private-broadcast": "auto",
+    "private-broadcast-journal": "off",
     "verdict": "none",
     "ipcpath": None,
     "log-format": None,

@@ -1,4 +1,5 @@
 import asyncio
+import os
 
 import pytest
 
@@ -58,9 +59,18 @@ async def test_unreadable_cookie_names_the_group(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     async with control_server(tmp_path) as server:
-        monkeypatch.setattr("pathlib.Path.open", refuse)  # root reads everything
+        monkeypatch.setattr("relay.tor.control._open_at_once", refuse)  # root reads everything
         with pytest.raises(TorControlError, match=r"adduser \$USER debian-tor"):
             await connect_once(server)
+
+
+async def test_pipe_in_place_of_the_cookie_holds_nobody_up(tmp_path):
+    async with control_server(tmp_path) as server:
+        server.cookie_path.unlink()
+        os.mkfifo(server.cookie_path)
+        with pytest.raises(TorControlError, match="is no regular file"):
+            await connect_once(server)
+    assert not server.matching("AUTH")
 
 
 async def test_missing_cookie_file_is_named(tmp_path):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from relay.primitives.errors import StorageError, TorControlError, UsageError
+from relay.tor.bridges import Bridge, Transport
 from relay.tor.control import TorControl
-from relay.tor.launched import LaunchedTor
+from relay.tor.launched import LaunchedTor, LaunchOptions
 from tests.aids.fake_tor import write_fake_tor
 
 
@@ -88,3 +89,36 @@ async def test_sockets_of_a_deep_folder_move_to_a_short_one_and_are_removed(tmp_
     with pytest.raises(TorControlError):
         await tor.run()
     assert not folder.exists()
+
+
+async def test_bridges_and_vanguards_are_in_the_torrc_of_a_launched_tor(tmp_path):
+    program = tmp_path / "obfs4proxy"
+    program.touch(mode=0o700)
+    bridge = Bridge.parse("obfs4 192.0.2.7:443 " + "AB" * 20 + " cert=x iat-mode=0")
+    options = LaunchOptions((bridge,), (Transport(("obfs4",), program),), vanguards=True)
+    tor = launched(tmp_path, options=options)
+    await tor.prepare()
+    async with asyncio.TaskGroup() as tasks:
+        up = asyncio.Event()
+        running = tasks.create_task(tor.run(up.set))
+        async with asyncio.timeout(8):
+            await up.wait()
+        lines = (tor.directory / "torrc").read_text().splitlines()
+        running.cancel()
+    assert ["UseBridges 1", f"ClientTransportPlugin obfs4 exec {program}", bridge.line] == [
+        line for line in lines if line.startswith(("UseBridges", "Bridge", "ClientTransport"))
+    ]
+    assert "VanguardsLiteEnabled 1" in lines
+    assert not any(line.startswith("HiddenService") for line in lines)  # they come by SETCONF
+
+
+async def test_missing_program_of_a_transport_is_told_before_the_start(tmp_path):
+    options = LaunchOptions((Bridge.parse("obfs4 192.0.2.7:443"),), (Transport(("obfs4",), tmp_path / "no"),))
+    with pytest.raises(UsageError, match="there is no program"):
+        await launched(tmp_path, options=options).prepare()
+
+
+async def test_vanguards_need_a_tor_that_knows_them(tmp_path):
+    tor = launched(tmp_path, version="Tor version 0.4.6.9.", options=LaunchOptions(vanguards=False))
+    with pytest.raises(UsageError, match=r"--tor-vanguards needs tor 0\.4\.7\.1"):
+        await tor.prepare()

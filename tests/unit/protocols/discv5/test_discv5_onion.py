@@ -114,6 +114,33 @@ def test_nobody_is_dialed_whose_teller_has_its_share_of_the_table():
     assert len(a.core._neighbours._candidates) == 1
 
 
+def test_a_bootnode_is_asked_though_there_is_no_place_for_it():
+    # Otherwise a group whose far buckets are full of its own members never meets the rest of the network.
+    def packets_to_the_bootnode(options):
+        a = make_node(1, options, onion=True)
+        far = [n for n in range(10, 400) if log_distance(a.core.node_id, node_key(n).node_id) == 256]
+        b, wire = make_node(far[16], STILL, onion=True), Streams(a)
+        for number in far[:16]:
+            a.core.table.add(a.core.contact(onion_record(number)), number)
+        for number in range(400, 440):
+            near = onion_record(number)
+            b.core.table.add(b.core.contact(near), number)
+        for entry in b.core.table:
+            entry.live = True
+        wire.nodes[b.address] = b
+        a.core.add_bootnode(b.record)
+        a.core._refresh.due = wire.now
+        a.core.poll(wire.now)
+        wire.deliver()
+        assert b.core.node_id not in a.core.table.entries
+        return sum(to == b.address for _, to, _ in wire.log), len(a.core._neighbours._candidates)
+
+    asked, heard = packets_to_the_bootnode(STILL)
+    assert asked >= 2
+    assert heard >= 1
+    assert packets_to_the_bootnode(replace(STILL, ask_bootnodes=False)) == (0, 0)
+
+
 def test_who_is_new_looks_for_its_neighbours_at_growing_intervals():
     a, _, wire = two(replace(ONION, fast_interval=1e9, slow_interval=1e9))
     for number in range(100, 150):

@@ -162,6 +162,14 @@ async def test_no_process_runs_before_the_first_job_or_after_the_end():
         os.kill(pid, 0)
 
 
+async def test_a_process_that_is_wanted_is_there_before_the_first_job():
+    async with running() as kzg:
+        kzg.warm()
+        await until(lambda: kzg.starts == 1, "it starts")
+        assert await verdict(kzg, job(WHOLE, whole=True)) is not None
+        assert kzg.starts == 1
+
+
 async def test_a_job_that_ends_the_process_twice_is_given_up(tmp_path: Path):
     kzg = KzgProcess(tmp_path / "no such set-up", BlobOptions(restart_min=0.0, restart_max=0.0))
     async with asyncio.TaskGroup() as tasks:

@@ -504,7 +504,12 @@ def test_a_replacement_has_to_double_all_three_prices():
         house.bring(source, rival)
         assert not house.has(rival)
     assert house.relay.counters.dropped["replacement_underpriced"] == 3
-    assert len(house.verifier.seen) == 1  # refused before the work
+    assert len(house.verifier.seen) == 4  # with room each is judged: who lies is found out
+    house.blobs._cost = house.blobs._options.queue_bytes * 3 // 4
+    house.bring(source, Offer(2, price=11))
+    assert house.relay.counters.dropped["replacement_underpriced"] == 4
+    assert len(house.verifier.seen) == 4  # with little, it is refused before the work
+    house.blobs._cost = 0
     rival = Offer(2, price=20)
     house.bring(source, rival)
     assert house.has(rival)

@@ -141,6 +141,9 @@ class Story:
             answer = source.source.answer(request, source.relay.version, 0)
             if isinstance(answer, m.BlockHeaders):
                 answer = m.BlockHeaders(answer.request_id, ())
+        by_number = isinstance(answer, m.BlockHeaders) and isinstance(request.origin, int)
+        if by_number and source.session.trusted:
+            how = "well"  # what it says of a number above our head is believed
         if how == "lie" and any(
             len(each) > 1
             for each in next(
@@ -149,7 +152,7 @@ class Story:
                 if name in ("headers", "bodies", "blocks", "access_lists")
             )
         ):
-            answer = flip(answer)
+            answer = flip(answer, bit=1 << self.sources.index(source))  # no two liars agree
         source.say(answer)
         if how == "twice" and not source.relay.gone:
             source.say(answer)

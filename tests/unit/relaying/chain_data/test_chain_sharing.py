@@ -352,3 +352,17 @@ def test_our_own_questions_among_some_go_to_them_and_not_to_the_cache():
     world.proxy.headers(7, 1, among=(), done=lambda *answer: told.append(answer))
     world.run()
     assert told[2:] == [((), None)]
+
+
+def test_of_two_peers_each_gets_questions_of_every_kind():
+    world = World(BLOCKS)
+    peers = [world.join(70, BLOCKS), world.join(70, BLOCKS)]
+    asker = world.join(inbound=True)
+    got = [set(), set()]
+    for number in range(4):
+        asker.ask(m.GetBlockBodies(number, hashes(10 + number)))
+        for _ in range(2):  # its header comes first
+            for seen, peer in zip(got, peers, strict=True):
+                seen.update(type(each) for each in peer.serve())
+        world.run()
+    assert got == [{m.GetBlockHeaders, m.GetBlockBodies}] * 2

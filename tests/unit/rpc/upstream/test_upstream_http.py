@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
 
 from relay.rpc.errors import RpcError
 from relay.rpc.params import Number
+from relay.rpc.upstream.faults import UpstreamFault
+from relay.rpc.upstream.opener import verifying
+from relay.transports.host_dialer import HostDialer
+from relay.transports.sockets import SocketFactory, SocketRules
+from tests.aids.dns_server import Authority
 from tests.aids.until import until
 from tests.aids.upstream import Act, Script, ScriptedHttp
 from tests.unit.rpc.upstream.conftest import upstreams_of
@@ -275,3 +281,115 @@ async def test_cancelled_call_closes_its_connection():
         node.script = Script()
         assert await upstreams.call("x") == "0x1e77"
         assert node.connections == 2
+
+
+# -- how an answer may come
+
+
+BODY = b'{"jsonrpc":"2.0","id":1,"result":"ok"}'
+FORMS = {
+    "plain": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 38\r\n\r\n" + BODY,
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n26\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "closed": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 38\r\n\r\n" + BODY,
+    "until the end": b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
+    "interim": b"HTTP/1.1 103 Hi\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length:38\r\n\r\n" + BODY,
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 38\r\nContent-Length: 38\r\n\r\n" + BODY,
+    "bare newlines": b"HTTP/1.1 200 OK\nContent-Length: 38\n\n" + BODY,
+    "more": b"HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n" + BODY + b"HTTP/1.1 200",
+}
+KEPT = {"plain", "chunks", "interim", "two lengths", "bare newlines"}
+
+
+@asynccontextmanager
+async def saying(raw: bytes, size: int, connections: list[int]):
+    """A server that answers each request with these bytes, so many at a time."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r")[0]))
+                for at in range(0, len(raw), size):
+                    writer.write(raw[at : at + size])
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                if b"HTTP/1.0" in raw or b"close" in raw:
+                    return
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("form", FORMS)
+async def test_answer_is_read_in_every_form_of_http_however_it_is_cut(form, size):
+    connections: list[int] = []
+    async with saying(FORMS[form], size, connections) as url, upstreams_of(url, chain_id=None) as upstreams:
+        link = upstreams._upstreams[0].link
+        for _ in range(2):
+            assert await link.exchange(1, b"{}", once=False) == BODY
+        assert len(connections) == (1 if form in KEPT else 2)
+        assert upstreams._budget.held == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 10_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n Content-Length: 1\r\n\r\na",
+    ],
+)
+async def test_bad_http_is_told_of(raw):
+    async with saying(raw, 1000, []) as url, upstreams_of(url, chain_id=None) as upstreams:
+        with pytest.raises(UpstreamFault) as fault:
+            await upstreams._upstreams[0].link.exchange(1, b"{}", once=False)
+        assert "bad HTTP" in str(fault.value)
+        assert upstreams._budget.held == 0
+
+
+async def test_length_over_the_limit_is_refused_before_the_body():
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"
+    async with saying(raw, 1000, []) as url, upstreams_of(url, chain_id=None) as upstreams:
+        with pytest.raises(UpstreamFault, match="more than 33554432 bytes"):
+            await upstreams._upstreams[0].link.exchange(1, b"{}", once=False)
+
+
+# -- TLS
+
+
+async def test_https_and_its_certificate(tmp_path):
+    authority = Authority(tmp_path)
+    dialer = HostDialer(SocketFactory(SocketRules.anywhere(), lookup=loopback), None)
+    for names, words in (
+        (("node.test", "127.0.0.1"), ""),
+        (("other.test",), "its certificate is not believed"),
+    ):
+        async with ScriptedHttp(ssl=authority.server_context(names)) as node:
+            url = f"https://node.test:{node.port}/key"
+            tls = partial(verifying, str(authority.cafile))
+            async with upstreams_of(url, dialer=dialer, tls=tls) as upstreams:
+                if not words:
+                    for _ in range(2):
+                        assert await upstreams.call("x") == "0x1e77"
+                    assert node.connections == 1
+                    continue
+                with pytest.raises(RpcError, match=words):
+                    await upstreams.call("x")
+
+
+def loopback(name, port):
+    return [(2, 1, 6, "", ("127.0.0.1", port))]

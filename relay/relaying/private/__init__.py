@@ -1,0 +1,1 @@
+"""Private broadcast: transactions of our own users go out on short connections that lead nowhere."""
