@@ -26,8 +26,11 @@ SYNC_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def meeting(folder, chain: OwnChain):
-    async with meeting_in(folder, chain) as made:
+async def meeting(folder):
+    # Its geth begins at genesis, and so must the nonces, whatever the other tests have signed.
+    own = folder / "meeting"
+    own.mkdir()
+    async with meeting_in(folder, OwnChain(own)) as made:
         yield made
 
 

@@ -19,7 +19,7 @@ __all__ = ["ALPHA", "RESULT_SIZE", "Lookup"]
 
 ALPHA: Final = 3  # requests at a time
 RESULT_SIZE: Final = 16  # k
-_SWEPT: Final = 2  # nodes that are asked again at the end (our choice)
+_SWEPT: Final = 2  # nodes that are asked again at the end, at each of so many distances (our choice)
 _KEPT: Final = 64  # nearest nodes kept, so that the silent among the first 16 have successors (our choice)
 
 
@@ -86,7 +86,7 @@ class Lookup:
     def next_questions(self) -> list[tuple[Contact, Hashable]]:
         """Return whom to ask now, and who told us of each; `answered` or `failed` must follow for each.
 
-        At the end, where all are wanted, two of the farthest are asked again. Who is nearer to the target has
+        At the end, where all are wanted, some of the farthest are asked again. Who is nearer to the target has
         but one full bucket for them and all their neighbours, and tells of some; they themselves know each
         other, and told before of nodes that were known already.
         """
@@ -107,8 +107,10 @@ class Lookup:
         if self._swept or self._running or not best:
             return []
         self._swept = self.sweeping = True
-        cell = best[-1].distance.bit_length()
-        chosen = [step for step in best if step.distance.bit_length() == cell][:_SWEPT]
+        cells: dict[int, list[_Step]] = {}
+        for step in best:
+            cells.setdefault(step.distance.bit_length(), []).append(step)
+        chosen = [step for cell in sorted(cells)[-_SWEPT:] for step in cells[cell][-_SWEPT:]]
         self._running += len(chosen)
         self.asked += len(chosen)
         return [(step.contact, step.teller) for step in chosen]

@@ -42,7 +42,7 @@ class Options:
         lookups: lookups at one time; more of them fail as BUSY.
         lookup_retries: how often a lookup asks a silent node again; for networks that lose packets.
         lookup_distances: that a lookup asks each node for; more of them make answers fuller.
-        lookup_sweep: a lookup asks two of the farthest that it found for their own neighbours, at the end.
+        lookup_sweep: at its end a lookup asks four of the farthest that it found for their own neighbours.
         packets: outgoing packets that wait to be taken; later ones are dropped.
         bucket_group_limit: nodes of one group (/24, or teller) in a bucket and its replacements.
         table_group_limit: the same in the whole table.
