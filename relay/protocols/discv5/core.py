@@ -247,7 +247,7 @@ class Discv5:
         def done(lookup: Lookup, _now: float) -> None:
             self._outbox.emit(LookupDone(request, target, lookup.result, lookup.asked, lookup.hops))
 
-        if not self._searches.begin(target, done, now, known, exact=True):
+        if not self._searches.begin(target, done, now, known):
             self._outbox.emit(RequestFailed(request, None, Failure.BUSY))
         return request
 

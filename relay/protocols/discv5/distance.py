@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Final
 
-__all__ = ["ID_BITS", "cell_distances", "log_distance", "lookup_distances", "xor_distance"]
+__all__ = ["ID_BITS", "log_distance", "lookup_distances", "xor_distance"]
 
 ID_BITS: Final = 256
 
@@ -29,9 +29,3 @@ def lookup_distances(target: bytes, asked: bytes, wanted: int = 3) -> tuple[int,
             break
         found += [each for each in (middle + step, middle - step) if 0 < each <= ID_BITS]
     return tuple(found[:wanted])
-
-
-def cell_distances(target: bytes, asked: bytes, wanted: int) -> tuple[int, ...]:
-    """Return distances to ask a node for those that are about as far from the target as itself."""
-    middle = log_distance(target, asked)
-    return tuple(range(middle - 1, max(middle - 1 - wanted, 0), -1))

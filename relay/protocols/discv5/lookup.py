@@ -19,7 +19,6 @@ __all__ = ["ALPHA", "RESULT_SIZE", "Lookup"]
 
 ALPHA: Final = 3  # requests at a time
 RESULT_SIZE: Final = 16  # k
-_SWEPT: Final = 2  # nodes that are asked again at the end, at each of so many distances (our choice)
 _KEPT: Final = 64  # nearest nodes kept, so that the silent among the first 16 have successors (our choice)
 
 
@@ -54,28 +53,16 @@ class Lookup:
         own_id: never asked.
         start: nodes to begin with.
         retries: how often a node that did not answer is asked again.
-        exact: all of the nearest are wanted, see `next_questions`.
 
     Attributes:
         target: what is searched for.
         asked: requests so far.
-        sweeping: the questions given last are those at the end, for `cell_distances`.
     """
 
-    __slots__ = ("_nearest", "_retries", "_running", "_steps", "_swept", "asked", "sweeping", "target")
+    __slots__ = ("_nearest", "_retries", "_running", "_steps", "asked", "target")
 
-    def __init__(
-        self,
-        target: NodeId,
-        own_id: NodeId,
-        start: Iterable[Contact],
-        *,
-        retries: int = 0,
-        exact: bool = False,
-    ) -> None:
+    def __init__(self, target: NodeId, own_id: NodeId, start: Iterable[Contact], *, retries: int = 0) -> None:
         self.target = target
-        self.sweeping = False
-        self._swept = not exact
         self.asked = 0
         self._retries = retries
         self._running = 0
@@ -84,14 +71,8 @@ class Lookup:
         self._add(start, 0, ITSELF)
 
     def next_questions(self) -> list[tuple[Contact, Hashable]]:
-        """Return whom to ask now, and who told us of each; `answered` or `failed` must follow for each.
-
-        At the end, where all are wanted, some of the farthest are asked again. Who is nearer to the target has
-        but one full bucket for them and all their neighbours, and tells of some; they themselves know each
-        other, and told before of nodes that were known already.
-        """
+        """Return whom to ask now, and who told us of each; `answered` or `failed` must follow for each."""
         questions = []
-        self.sweeping = False
         for step in self._nearest[:RESULT_SIZE]:
             if self._running >= ALPHA:
                 break
@@ -100,20 +81,7 @@ class Lookup:
                 self._running += 1
                 self.asked += 1
                 questions.append((step.contact, step.teller))
-        return questions or self._sweep()
-
-    def _sweep(self) -> list[tuple[Contact, Hashable]]:
-        best = self._best()
-        if self._swept or self._running or not best:
-            return []
-        self._swept = self.sweeping = True
-        cells: dict[int, list[_Step]] = {}
-        for step in best:
-            cells.setdefault(step.distance.bit_length(), []).append(step)
-        chosen = [step for cell in sorted(cells)[-_SWEPT:] for step in cells[cell][-_SWEPT:]]
-        self._running += len(chosen)
-        self.asked += len(chosen)
-        return [(step.contact, step.teller) for step in chosen]
+        return questions
 
     def answered(self, node: NodeId, contacts: Iterable[Contact]) -> list[Contact]:
         """Take an answer; returns the contacts in it that are new to this search."""
@@ -128,7 +96,7 @@ class Lookup:
         """Drop a node that did not answer, unless it may be asked again: the next nearest moves up."""
         step = self._steps[node]
         self._running -= 1
-        if step is None or step.state is _State.ANSWERED:
+        if step is None:
             return
         step.failures += 1
         if not final and step.failures <= self._retries:

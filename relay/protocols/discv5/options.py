@@ -42,7 +42,6 @@ class Options:
         lookups: lookups at one time; more of them fail as BUSY.
         lookup_retries: how often a lookup asks a silent node again; for networks that lose packets.
         lookup_distances: that a lookup asks each node for; more of them make answers fuller.
-        lookup_sweep: at its end a lookup asks four of the farthest that it found for their own neighbours.
         packets: outgoing packets that wait to be taken; later ones are dropped.
         bucket_group_limit: nodes of one group (/24, or teller) in a bucket and its replacements.
         table_group_limit: the same in the whole table.
@@ -77,7 +76,6 @@ class Options:
     lookups: int = 16
     lookup_retries: int = 1
     lookup_distances: int = 3  # d, d+1, d-1; go-ethereum lookupRequestLimit
-    lookup_sweep: bool = False
     packets: int = 4096
     bucket_group_limit: int = 2
     table_group_limit: int = 10
@@ -109,7 +107,6 @@ ONION: Final = Options(
     eager_interval=3.0,
     lookup_retries=1,  # one dial in twenty takes too long, and the next one to the same onion does not
     lookup_distances=16,
-    lookup_sweep=True,
     bucket_group_limit=8,
     table_group_limit=32,
     prove_before_entry=True,

@@ -9,7 +9,7 @@ from typing import Final
 from relay.primitives.keys import NodeId
 from relay.protocols.discv5.asking import Asker
 from relay.protocols.discv5.contact import Contact
-from relay.protocols.discv5.distance import cell_distances, lookup_distances
+from relay.protocols.discv5.distance import lookup_distances
 from relay.protocols.discv5.events import Failure, NodeSeen
 from relay.protocols.discv5.lookup import RESULT_SIZE, Lookup
 from relay.protocols.discv5.neighbours import Neighbours
@@ -34,7 +34,6 @@ class Searches:
         "_own_id",
         "_retries",
         "_running",
-        "_sweeps",
     )
 
     def __init__(
@@ -47,7 +46,6 @@ class Searches:
         self._bound = options.lookups
         self._retries = options.lookup_retries
         self._distances = options.lookup_distances
-        self._sweeps = options.lookup_sweep
         self._running: dict[Lookup, Callable[[Lookup, float], None]] = {}
 
     def __len__(self) -> int:
@@ -59,21 +57,17 @@ class Searches:
         done: Callable[[Lookup, float], None],
         now: float,
         known: Sequence[Contact] = (),
-        *,
-        exact: bool = False,
     ) -> bool:
         """Start a lookup; returns False, without calling done, when too many are under way.
 
         known: nodes to begin with besides those of the table; whoever is new here has none in it.
-        exact: all of the nearest are wanted, not nodes for the table.
         """
         if len(self._running) >= self._bound:
             return False
         start = {
             each.node_id: each for each in (*known, *self._neighbours.table.closest(target, RESULT_SIZE))
         }
-        exact = exact and self._sweeps
-        lookup = Lookup(target, self._own_id, list(start.values()), retries=self._retries, exact=exact)
+        lookup = Lookup(target, self._own_id, list(start.values()), retries=self._retries)
         self._running[lookup] = done
         self._advance(lookup, now)
         return True
@@ -109,8 +103,7 @@ class Searches:
         if not self._neighbours.may_dial(contact, now):
             lookup.failed(contact.node_id)
             return
-        choose = cell_distances if lookup.sweeping else lookup_distances
-        distances = choose(lookup.target, contact.node_id, self._distances)
+        distances = lookup_distances(lookup.target, contact.node_id, self._distances)
         if self._asker.findnode(contact, distances, done, now, teller) is not None:
             lookup.failed(contact.node_id)
 
