@@ -19,6 +19,7 @@ from relay.primitives import rlp
 from relay.primitives.errors import DecodeError
 from relay.primitives.forkid import ForkId
 from relay.primitives.hashing import keccak256
+from relay.primitives.i2p import I2PAddress, hash_from_i2p, i2p_from_hash
 from relay.primitives.keys import NodeId, NodeKey, PublicKey, compress, decompress, node_id, verify
 from relay.primitives.onion import OnionAddress, parse_onion
 
@@ -36,7 +37,6 @@ class NodeRecord:
     Attributes:
         seq: goes up with each change.
         pairs: keys in order, with decoded RLP values; a key is text in Latin-1, which keeps any byte.
-        signature: 64 bytes.
         public_key: the identity that signed.
         node_id: keccak256 of it.
         raw: the encoded record.
@@ -44,7 +44,6 @@ class NodeRecord:
 
     seq: int
     pairs: Mapping[str, rlp.RLPItem]
-    signature: bytes
     public_key: PublicKey
     node_id: NodeId
     raw: bytes
@@ -67,7 +66,7 @@ class NodeRecord:
         if len(raw) > MAX_SIZE:
             raise DecodeError(f"a node record has at most {MAX_SIZE} bytes; this one would have {len(raw)}")
         decoded = rlp.expect_list(rlp.decode(raw))
-        return cls(seq, _pairs(decoded), signature, key.public_key, key.node_id, raw)
+        return cls(seq, _pairs(decoded), key.public_key, key.node_id, raw)
 
     @classmethod
     def from_rlp(cls, data: bytes) -> NodeRecord:
@@ -89,7 +88,7 @@ class NodeRecord:
         public_key = decompress(rlp.expect_bytes(pairs.get("secp256k1", b"")))
         if not verify(_signed_digest(data), signature, public_key):
             raise DecodeError("node record: the signature does not fit")
-        return cls(seq, pairs, signature, public_key, node_id(public_key), data)
+        return cls(seq, pairs, public_key, node_id(public_key), data)
 
     @classmethod
     def from_text(cls, text: str) -> NodeRecord:
@@ -114,6 +113,13 @@ class NodeRecord:
     def to_text(self) -> str:
         """Return the record as text: enr:..."""
         return PREFIX + base64.urlsafe_b64encode(self.raw).rstrip(b"=").decode()
+
+    @property
+    def signature(self) -> bytes:
+        """64 bytes; cut out of `raw`, since tables hold thousands of records."""
+        _, start, end = rlp.read_header(self.raw, 0, len(self.raw))
+        _, begin, stop = rlp.read_header(self.raw, start, end)
+        return self.raw[begin:stop]
 
     @property
     def ip(self) -> str | None:
@@ -159,6 +165,12 @@ class NodeRecord:
             return None
 
     @property
+    def i2p(self) -> I2PAddress | None:
+        """I2P address: the entry is the 32-byte hash of the destination. It has no port."""
+        value = self.pairs.get("i2p")
+        return i2p_from_hash(value) if isinstance(value, bytes) and len(value) == 32 else None
+
+    @property
     def fork_id(self) -> ForkId | None:
         """The `eth` entry: [[hash, next], ...]; what follows the first item is tolerated. Spec: eth.md."""
         value = self.pairs.get("eth")
@@ -197,6 +209,7 @@ def build_record(
     udp: int | None = None,
     udp6: int | None = None,
     onion3: OnionAddress | None = None,
+    i2p: I2PAddress | None = None,
     fork_id: ForkId | None = None,
     extra: Mapping[str, rlp.Encodable] | None = None,
 ) -> NodeRecord:
@@ -212,6 +225,7 @@ def build_record(
         udp: UDP port.
         udp6: UDP port of IPv6 if it is another one.
         onion3: address that is really served.
+        i2p: likewise.
         fork_id: becomes the `eth` entry.
         extra: entries of other names.
 
@@ -221,6 +235,7 @@ def build_record(
     entries: dict[str, rlp.Encodable | None] = {
         **(extra or {}),
         "eth": None if fork_id is None else [fork_id.to_item()],
+        "i2p": None if i2p is None else hash_from_i2p(i2p),
         "ip": None if ip is None else _packed(ip, 4),
         "ip6": None if ip6 is None else _packed(ip6, 16),
         "onion3": onion3,

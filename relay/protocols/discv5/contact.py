@@ -149,11 +149,6 @@ class _LeanRecord(NodeRecord):
         return self._pairs
 
     @property
-    def signature(self) -> bytes:
-        """64 bytes."""
-        return rlp.expect_bytes(rlp.expect_list(rlp.decode(self.raw))[0])
-
-    @property
     def public_key(self) -> PublicKey:
         """The identity; computed, since only handshakes and dials need it."""
         return _identity(self.raw)

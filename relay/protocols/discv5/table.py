@@ -18,6 +18,7 @@ __all__ = ["BUCKETS", "BUCKET_SIZE", "MAX_REPLACEMENTS", "Entry", "Limits", "Tab
 BUCKETS: Final = 17  # go-ethereum nBuckets: nearer nodes than those of the last 16 distances hardly exist
 BUCKET_SIZE: Final = 16
 MAX_REPLACEMENTS: Final = 10
+_NEVER: Final = float("-inf")  # one object for all
 _NEAREST: Final = ID_BITS - BUCKETS + 1  # everything at this distance or nearer shares the first bucket
 
 
@@ -40,9 +41,10 @@ class Entry:
         live: it has answered on its address.
         heard: when it last answered, seconds of the clock.
         slow: on the slow list of revalidation.
+        beside: the next entry whose record names the same host; the table's own.
     """
 
-    __slots__ = ("checks", "contact", "distance", "group", "heard", "live", "slow")
+    __slots__ = ("beside", "checks", "contact", "distance", "group", "heard", "live", "slow")
 
     def __init__(self, contact: Contact, group: Hashable | None, distance: int) -> None:
         self.contact = contact
@@ -50,8 +52,9 @@ class Entry:
         self.distance = distance
         self.checks = 0
         self.live = False
-        self.heard = float("-inf")
+        self.heard = _NEVER
         self.slow = False
+        self.beside: Entry | None = None
 
 
 class _Bucket:
@@ -77,7 +80,7 @@ class Table:
         self._pick = pick
         self._buckets = [_Bucket() for _ in range(BUCKETS)]
         self._groups: Counter[Hashable] = Counter()
-        self._hosts: dict[Hashable, tuple[Entry, ...]] = {}
+        self._hosts: dict[Hashable, Entry] = {}
         self.entries: dict[NodeId, Entry] = {}
         """Nodes in buckets, replacements not among them."""
 
@@ -197,7 +200,7 @@ class Table:
 
     def at_host(self, host: Hashable) -> tuple[Entry, ...]:
         """Return the entries whose records name a host."""
-        return self._hosts.get(host, ())
+        return tuple(_chain(self._hosts.get(host)))
 
     def bucket_sizes(self) -> list[tuple[int, int]]:
         """Return the numbers of nodes and of replacements, nearest bucket first."""
@@ -225,15 +228,16 @@ class Table:
 
     def _settle(self, entry: Entry) -> None:
         host = self._network.host_of(entry.contact.address)
-        self._hosts[host] = (*self._hosts.get(host, ()), entry)
+        entry.beside = self._hosts.get(host)
+        self._hosts[host] = entry
 
     def _unsettle(self, entry: Entry) -> None:
         host = self._network.host_of(entry.contact.address)
-        others = tuple(each for each in self._hosts[host] if each is not entry)
-        if others:
-            self._hosts[host] = others
-        else:
-            del self._hosts[host]
+        others = [each for each in _chain(self._hosts.pop(host)) if each is not entry]
+        entry.beside = None
+        for each in reversed(others):
+            each.beside = self._hosts.get(host)
+            self._hosts[host] = each
 
     def _has_share(self, bucket: _Bucket, group: Hashable | None) -> bool:
         return group is None or (
@@ -256,3 +260,9 @@ class Table:
             counter[group] -= 1
             if not counter[group]:
                 del counter[group]
+
+
+def _chain(entry: Entry | None) -> Iterator[Entry]:
+    while entry is not None:
+        yield entry
+        entry = entry.beside
