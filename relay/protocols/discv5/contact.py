@@ -40,7 +40,7 @@ class Contact:
     @classmethod
     def by_key(cls, public_key: PublicKey, address: Address | None) -> Contact:
         """Make the contact of a node whose record is not known yet."""
-        return cls(NodeRecord(0, {}, b"", public_key, node_id(public_key), b""), address)
+        return cls(NodeRecord(0, {}, public_key, node_id(public_key), b""), address)
 
 
 class ContactCache:

@@ -22,7 +22,7 @@ def record(number: int, key=KEY, *, onion: int | None = None, ip: str | None = N
     host = ip or f"{number if onion is None else onion:056d}.onion"
     address = Endpoint(Network.IPV4 if ip else Network.ONION, host, 30303)
     node = keccak256(b"%d" % number)
-    enr = NodeRecord(1, {}, b"", node, node, b"%d" % number)
+    enr = NodeRecord(1, {}, node, node, b"%d" % number)
     return ProviderRecord(key, enr, address, hour, b"%d at %d" % (number, hour))
 
 
