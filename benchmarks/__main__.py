@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import discovery, docs, machine, report, targets, tor
+from benchmarks import blobs, discovery, docs, machine, report, rpc, serving, targets, tor
 from benchmarks.geth import Geth
 from benchmarks.pyrelay import Pyrelay
 from benchmarks.scenarios import QUICK, SCENARIOS, Figures, Relay, Sizes, ceiling
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 ROUNDS = 3
-FURTHER = ("ceiling", "tor", "discovery", "micro")
-ALONE = {"discovery", "micro"}  # need neither transactions nor a relay
+FURTHER = ("ceiling", "serving", "rpc", "blobs", "tor", "discovery", "micro")
+ALONE = {"serving", "rpc", "blobs", "discovery", "micro"}  # bring what they need themselves
 MICRO_SECONDS = 300
 MICRO_ROUNDS = 15
 QUIET = 0.1  # cores that others may use
@@ -37,7 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.report:
-            result, file = json.loads(options.report.read_text()), options.report
+            result, file = _joined(options.report), options.report[0]
         else:
             result = _measure(options)
             file = _save(result, options)
@@ -67,8 +67,26 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="where the result goes (benchmarks/results/)"
     )
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="measure nothing, show this result")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing, show this result; with parts of later ones in place of its own",
+    )
     return parser
+
+
+def _joined(files: Sequence[Path]) -> dict[str, Any]:
+    """One result of several: each later one replaces the parts that it measured, and says when and where."""
+    result: dict[str, Any] = json.loads(files[0].read_text())
+    for file in files[1:]:
+        later = json.loads(file.read_text())
+        for part in FURTHER:
+            if found := later.get(part):
+                result[part] = found
+                result.setdefault("apart", {})[part] = report.machine_words(later)
+    return result
 
 
 def _save(result: dict[str, Any], options: argparse.Namespace) -> Path:
@@ -88,6 +106,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     others, began = machine.Others(), time.monotonic()
     raw = _rounds(relays, transfers, sizes, [name for name in SCENARIOS if name in chosen], rounds)
     top = _step("ceiling", lambda: ceiling(transfers, sizes)) if "ceiling" in chosen else {}
+    served = _step("serving", lambda: _serving(options.quick)) if "serving" in chosen else []
+    called = _step("rpc", lambda: rpc.measure(rpc.CALLS)) if "rpc" in chosen else {}
+    verified = _step("blobs", blobs.measure) if "blobs" in chosen else {}
     beside = _step("tor", lambda: _tor(transfers, options.quick)) if "tor" in chosen else {}
     found = _step("discovery", lambda: _discovery(options.quick, rounds)) if "discovery" in chosen else {}
     micro = _step("micro", _micro) if "micro" in chosen else []
@@ -106,6 +127,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "medians": medians,
         "raw": raw,
         "ceiling": top,
+        "serving": served,
+        "rpc": called,
+        "blobs": verified,
         "tor": beside,
         "discovery": found,
         "micro": micro,
@@ -160,6 +184,10 @@ def _say(words: str) -> None:
 
 def _tor(transfers: TransferSet, quick: bool) -> dict[str, Figures]:
     return asyncio.run(tor.measure(transfers, tor.QUICK if quick else tor.TorSizes()))
+
+
+def _serving(quick: bool) -> list[dict[str, Any]]:
+    return serving.measure(*((serving.BLOCKS, 1) if quick else ()))
 
 
 def _discovery(quick: bool, rounds: int) -> dict[str, Any]:

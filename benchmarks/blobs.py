@@ -111,6 +111,16 @@ async def relayed(items: dict[bytes, bytes]) -> tuple[float, float, float]:
     return median(times), max(lateness), (cpu_end - cpu) / len(times)
 
 
+LABELS = {
+    "blobs.raw_ms": ("c-kzg itself: cells of six blobs, and their 768 proofs in a batch (ms)", ""),
+    "blobs.verified_ms": ("from an announcement to the pool (ms)", ""),
+    "blobs.ratio": ("the same, beside c-kzg itself", "<= 1.5 x"),
+    "blobs.stall_ms": ("longest stall of the event loop meanwhile (ms)", "<= 20 ms"),
+    "blobs.loop_cpu_ms": ("CPU of the relay's own process a transaction (ms)", ""),
+}
+BOUNDS = {"blobs.ratio": 1.5, "blobs.stall_ms": 20.0}
+
+
 def measure(count: int = 10) -> Figures:
     """Return the figures: milliseconds, and the ratio that has a target."""
     items = transactions(count)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from benchmarks import serving
 from benchmarks.report import (
     ACROSS_HEAD,
+    BLOB_HEAD,
     DISCOVERY_HEAD,
     HEAD,
     MICRO_HEAD,
+    RPC_HEAD,
+    SERVING_HEAD,
     TOR_HEAD,
     across_cells,
+    blob_cells,
     cells,
     discovery_cells,
     machine_words,
     markdown_table,
     micro_cells,
+    rpc_cells,
     tor_cells,
 )
+
+SIMULATED = Path(__file__).parent / "simulation" / "results.md"
+NOT_MEASURED = "Not measured in this run."
 
 _PAGE = """# Performance
 
@@ -61,6 +71,25 @@ Flags:
 {flags}
 ```
 
+## Chain data for peers
+
+One connection on eth/69 asks a geth with 6,000 blocks of a transaction each, a pyrelay that has everything
+in its cache, and a pyrelay whose cache of 1 MiB has dropped what it asks for, so that each answer comes from
+the geth behind and is checked on its way. The three take turns, one question at a time and 16 under way.
+
+{serving}
+
+## JSON-RPC
+
+A client on loopback over connections that stay; calls that pass through take turns with the same calls to
+the geth behind.
+
+{rpc}
+
+## Blob transactions
+
+{blobs}
+
 ## Tor beside clearnet
 
 The same daemon, reached at its clearnet port and at its onion service on a private Tor network on this
@@ -95,12 +124,14 @@ Microbenchmarks (`python -m benchmarks.micro`): the fastest of many rounds, for 
 
 {micro}
 
+{simulated}
 ## Running it
 
 ```
 make bench                              # all of it, below 15 minutes; needs Go once, to build geth
 make bench ARGS=--quick                 # one round, smaller
 make bench ARGS="--only full-1 peers"   # some scenarios
+make bench ARGS="--only serving rpc blobs"
 make bench ARGS="--only discovery"      # needs Node 20, cargo and Go once; what is missing is left out
 make profile                            # a flame graph of the relay at full speed
 ```
@@ -114,27 +145,26 @@ def page(result: Mapping[str, Any], file: str) -> str:
         file=file,
         machine=machine_words(result),
         relays=", ".join(f"{name} {relay['version']}" for name, relay in relays.items()) or "none",
-        table=markdown_table(HEAD, cells(result["rows"])) if result["rows"] else "Not measured in this run.",
+        table=markdown_table(HEAD, cells(result["rows"])) if result["rows"] else NOT_MEASURED,
         notes="\n".join(f"- {note}" for note in result["notes"]),
         transfers=result["transfers"],
         cores=result["machine"]["cores"],
         flags="\n".join(f"{name} {' '.join(relay['flags'])}" for name, relay in relays.items()),
-        tor=markdown_table(TOR_HEAD, tor_cells(result["tor"]))
-        if result["tor"]
-        else "Not measured in this run.",
-        discovery=_discovery(result.get("discovery", {})),
-        micro=markdown_table(MICRO_HEAD, micro_cells(result["micro"]))
-        if result["micro"]
-        else "Not measured.",
+        serving=_part(result, "serving", (SERVING_HEAD, serving.cells)),
+        rpc=_part(result, "rpc", (RPC_HEAD, rpc_cells)),
+        blobs=_part(result, "blobs", (BLOB_HEAD, blob_cells)),
+        tor=_part(result, "tor", (TOR_HEAD, tor_cells)),
+        discovery=_part(result, "discovery", (DISCOVERY_HEAD, discovery_cells), (ACROSS_HEAD, across_cells)),
+        micro=_part(result, "micro", (MICRO_HEAD, micro_cells)),
+        simulated=SIMULATED.read_text(),
     )
 
 
-def _discovery(found: Mapping[str, Any]) -> str:
+def _part(result: Mapping[str, Any], name: str, *tables: tuple[Any, Any]) -> str:
+    """The tables of a part; with when and where it was measured, if that was another run."""
+    found = result.get(name)
     if not found:
-        return "Not measured in this run."
-    return "\n\n".join(
-        (
-            markdown_table(DISCOVERY_HEAD, discovery_cells(found)),
-            markdown_table(ACROSS_HEAD, across_cells(found)),
-        )
-    )
+        return NOT_MEASURED
+    parts = [markdown_table(head, shown(found)) for head, shown in tables]
+    apart = result.get("apart", {}).get(name)
+    return "\n\n".join([f"{apart}."] * bool(apart) + parts)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import discovery
+from benchmarks import blobs, discovery, rpc, serving
 from benchmarks.targets import Row
 from benchmarks.tor import LABELS
 
@@ -93,6 +93,42 @@ def across_cells(figures: Mapping[str, Any]) -> list[Cells]:
     return [(row["pair"], *(number(row[op]) for op in discovery.OPERATIONS)) for row in figures["across"]]
 
 
+def rpc_cells(figures: Mapping[str, Any]) -> list[Cells]:
+    """eth_chainId beside geth's own, and what a call costs that goes on to the geth behind."""
+    ours, geth = figures["chain_id"]["pyrelay"], figures["chain_id"]["geth"]
+    rows = [
+        (f"eth_chainId, {words} (1/s)", number(ours[name]), number(geth[name]), target(ours[name]))
+        for name, words, target in (
+            ("one_connection", "one connection, one at a time", lambda _: ""),
+            ("several_connections", f"{rpc.LOADERS} connections", lambda _: ""),
+            (
+                "per_cpu_second",
+                "by second of the server's CPU",
+                lambda rate: _verdict(rate >= 5000, ">= 5,000"),
+            ),
+        )
+    ]
+    for name, each in figures["proxied"].items():
+        met = _verdict(each["added_p50_us"] <= 500, "added <= 500")
+        rows.append((f"{name}, p50 (us)", number(each["proxied_p50_us"]), number(each["direct_p50_us"]), met))
+    return rows
+
+
+def blob_cells(figures: Mapping[str, float]) -> list[Cells]:
+    rows = []
+    for name, (label, target) in blobs.LABELS.items():
+        value = figures[name]
+        rows.append((label, number(value), _verdict(value <= blobs.BOUNDS[name], target) if target else ""))
+    return rows
+
+
+def _verdict(met: bool, target: str) -> str:
+    return f"{'met' if met else 'MISSED'} ({target})"
+
+
+SERVING_HEAD = serving.HEAD
+RPC_HEAD = ("call", "pyrelay", "geth itself", "target")
+BLOB_HEAD = ("a blob transaction with six blobs", "", "target")
 DISCOVERY_HEAD = ("measure", "unit", *discovery.NAMES.values(), "target", "verdict")
 ACROSS_HEAD = ("round trips a second", "PING", "TALKREQ", "FINDNODE")
 TOR_HEAD = ("one connection of the daemon", "clearnet", "Tor")
@@ -128,6 +164,12 @@ def text(result: Mapping[str, Any]) -> str:
     if result["rows"]:
         parts.append(text_table(HEAD, cells(result["rows"])))
     parts += ["\n".join(result["notes"])] if result["notes"] else []
+    if served := result.get("serving"):
+        parts.append(text_table(SERVING_HEAD, serving.cells(served)))
+    if called := result.get("rpc"):
+        parts.append(text_table(RPC_HEAD, rpc_cells(called)))
+    if verified := result.get("blobs"):
+        parts.append(text_table(BLOB_HEAD, blob_cells(verified)))
     if result["tor"]:
         parts.append(text_table(TOR_HEAD, tor_cells(result["tor"])))
     if found := result.get("discovery"):
