@@ -26,6 +26,7 @@ SINKS = 25
 SETTLE = 1.5  # seconds after connecting and after the warm-up
 IDLE_PEERS, BURST, CROWD = 50, 500, 1000
 IDLE_SECONDS = 3.0
+CROWD_WARM = 200  # transactions
 PING_INTERVAL = 0.002
 MAX_PEERS = 1600  # a third of it is kept for dialed ones, by both relays
 LOOPBACK = "127.0.0.1"
@@ -266,6 +267,18 @@ def peers(relay: Relay, transfers: TransferSet, sizes: Sizes) -> Figures:
         }
 
 
+def crowd(relay: Relay, transfers: TransferSet, sizes: Sizes) -> Figures:
+    """A thousand peers, 200 transactions a second, one by one: how much of a core, how much memory."""
+    with running(relay, transfers) as setup:
+        setup.connect(1, CROWD - 1)
+        setup.warm_up(CROWD_WARM)
+        began, before = time.monotonic(), cpu_seconds(relay.pid)
+        figures = setup.paced("crowd", "pace", 200.0, sizes.slow_seconds)
+        figures["crowd.cores"] = (cpu_seconds(relay.pid) - before) / (time.monotonic() - began)
+        figures["crowd.peak_rss_mb"] = peak_rss_bytes(relay.pid) / 1e6
+        return figures | _own("crowd", relay)
+
+
 def ceiling(transfers: TransferSet, sizes: Sizes) -> Figures:
     """The load without a relay: what it could ask of one."""
     figures: Figures = {}
@@ -294,4 +307,5 @@ SCENARIOS: dict[str, Scenario] = {
     "paced-25": paced_25,
     "announced": announced,
     "peers": peers,
+    "crowd": crowd,
 }
