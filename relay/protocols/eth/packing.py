@@ -21,7 +21,7 @@ from relay.protocols.eth.fields import (
     encode_list,
     read_items,
 )
-from relay.protocols.eth.limits import MAX_TRANSACTIONS
+from relay.protocols.eth.limits import MAX_ANNOUNCED_TAKEN, MAX_TRANSACTIONS
 
 __all__ = [
     "decode_announcement",
@@ -34,6 +34,7 @@ __all__ = [
     "split_transactions",
 ]
 
+_HASH: Final = 33  # bytes of a hash with its header
 _LONGEST_SIZE: Final = 5  # bytes of a size
 _LIST_HEADER: Final = 9  # bytes at most
 
@@ -104,7 +105,7 @@ def decode_announcement(
 
     Raises:
         ProtocolBreach: it does not decode.
-        SubprotocolError: the three differ in length.
+        SubprotocolError: the three differ in length, or there are more than MAX_ANNOUNCED_TAKEN.
     """
     try:
         fields = _fields(payload, 4 if masked else 3)
@@ -121,7 +122,7 @@ def decode_masked_announcement(payload: bytes) -> tuple[bytes, list[int], tuple[
 
     Raises:
         ProtocolBreach: it does not decode.
-        SubprotocolError: the three lists differ in length.
+        SubprotocolError: the three lists differ in length, or there are more than MAX_ANNOUNCED_TAKEN.
     """
     try:
         fields = _fields(payload, 4)
@@ -134,6 +135,11 @@ def decode_masked_announcement(payload: bytes) -> tuple[bytes, list[int], tuple[
 
 def _entries(types: bytes, sizes: bytes, hashes: bytes) -> tuple[bytes, list[int], tuple[bytes, ...]]:
     """Read the three lists; sizes last, because ten million of them take a second."""
+    if (
+        len(types) > MAX_ANNOUNCED_TAKEN + _LIST_HEADER
+        or len(hashes) > MAX_ANNOUNCED_TAKEN * _HASH + _LIST_HEADER
+    ):
+        raise SubprotocolError(f"announcement of more than {MAX_ANNOUNCED_TAKEN:,} transactions")
     types, found = STRING.read(types), HASHES.read(hashes)
     if len(types) == len(found) and len(sizes) <= len(types) * _LONGEST_SIZE + _LIST_HEADER:
         numbers = SIZES.read(sizes)

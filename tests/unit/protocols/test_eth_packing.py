@@ -8,7 +8,7 @@ from relay.primitives import rlp
 from relay.primitives.errors import DecodeError, ProtocolBreach, SubprotocolError
 from relay.protocols.eth import packing
 from relay.protocols.eth.fields import split_items
-from relay.protocols.eth.limits import MAX_TRANSACTIONS
+from relay.protocols.eth.limits import MAX_ANNOUNCED_TAKEN, MAX_TRANSACTIONS
 from relay.protocols.eth.messages import NewPooledTransactionHashes, PooledTransactions, Transactions
 
 wire_items = st.one_of(
@@ -72,6 +72,15 @@ def test_more_than_5000_transactions_are_refused():
     assert len(packing.split_transactions(packing.encode_transactions([b"\xc0"] * MAX_TRANSACTIONS))) == 5000
     with pytest.raises(SubprotocolError, match="more than 5000"):
         packing.split_transactions(packing.encode_transactions([b"\xc0"] * (MAX_TRANSACTIONS + 1)))
+
+
+def test_an_announcement_of_too_many_is_refused_before_it_is_walked():
+    def announcement(count):
+        return packing.encode_announcement(b"\x02" * count, [200] * count, [bytes(32)] * count)
+
+    assert len(packing.decode_announcement(announcement(MAX_ANNOUNCED_TAKEN))[2]) == MAX_ANNOUNCED_TAKEN
+    with pytest.raises(SubprotocolError, match="more than 16,384"):
+        packing.decode_announcement(announcement(MAX_ANNOUNCED_TAKEN + 1))
 
 
 @pytest.mark.parametrize(
