@@ -105,15 +105,17 @@ class QuickVerifier:
     Attributes:
         jobs: those that wait, and who is told.
         seen: all jobs.
+        warmed: how often it was told to be ready.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
         self.jobs: list[tuple[Job, Callable[[Verdict | None], None]]] = []
         self.seen: list[Job] = []
         self._patient = patient
+        self.warmed = 0
 
     def warm(self) -> None:
-        self.warmed = True
+        self.warmed += 1
 
     def verify(self, job: Job, done: Callable[[Verdict | None], None]) -> None:
         self.seen.append(job)

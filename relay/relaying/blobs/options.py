@@ -20,6 +20,8 @@ class BlobOptions:
         per_peer: of these, from one peer.
         verify_timeout: seconds a verification may take before the process counts as stuck.
         start_timeout: seconds in which it has to be ready.
+        warm_after: seconds from the first peer until the process starts although no job has asked for it: it
+            takes four seconds of a core, and the first blob transaction shall not wait for that.
         restart_min, restart_max: seconds before a process that died is started again; doubled each time.
         cells_timeout: seconds until another peer is asked for cells (geth: blobFetchTimeout).
         cells_patience: seconds until a transaction whose cells nobody gives is let go.
@@ -36,6 +38,7 @@ class BlobOptions:
     per_peer: int = 32
     verify_timeout: float = 120.0
     start_timeout: float = 300.0
+    warm_after: float = 30.0
     restart_min: float = 1.0
     restart_max: float = 60.0
     cells_timeout: float = 5.0

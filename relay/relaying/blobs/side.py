@@ -9,6 +9,7 @@ that nothing can be checked against; here the transaction comes first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -91,6 +92,7 @@ class BlobSide:
         self._log = structlog.get_logger("relay.relaying")
         self._cells = CellFetcher(options.blobs, counters, loop, rand, self._verify_parts, self._hopeless)
         self._cost = 0
+        self._warm_at: float | None = None
         self.store = BlobStore(pool, options.blobs.pool_bytes, counters)
         self.pending: dict[bytes, Pending] = {}
         self.judge: Judge | None = None
@@ -100,7 +102,8 @@ class BlobSide:
 
     def joined(self) -> None:
         """Learn that a peer is there, who may bring some."""
-        self._verifier.warm()
+        if self._warm_at is None:
+            self._warm_at = self._loop.time() + self._options.warm_after
 
     def heard(self, peer: RelayPeer, tx_hash: bytes, mask: int) -> bool:
         """Note an announcement of a pending transaction; returns whether it is pending."""
@@ -158,8 +161,11 @@ class BlobSide:
         self._cells.left(peer)
 
     def tick(self, now: float) -> None:
-        """Give up what takes too long."""
+        """Give up what takes too long; have the verifier ready some time after the first peer."""
         self._cells.tick(now)
+        if self._warm_at is not None and now >= self._warm_at:
+            self._warm_at = math.inf
+            self._verifier.warm()
 
     # -- from our own users ----------------------------------------------------------------------------
 

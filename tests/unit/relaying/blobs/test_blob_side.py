@@ -129,6 +129,21 @@ def test_it_is_fetched_at_once_verified_and_announced_in_the_form_of_each_versio
     assert house.relay.counters.blob_bytes == 2 * 256 * 1024
 
 
+def test_the_verifier_is_made_ready_once_some_time_after_the_first_peer():
+    house = BlobHouse()
+    house.relay.start()
+    house.loop.advance(100.0)
+    assert house.verifier.warmed == 0
+    house.join()
+    house.loop.advance(28.0)
+    house.join()
+    assert house.verifier.warmed == 0
+    house.loop.advance(4.0)
+    assert house.verifier.warmed == 1
+    house.loop.advance(100.0)
+    assert house.verifier.warmed == 1
+
+
 def test_nothing_waits_for_a_direct_copy():
     house = BlobHouse()
     source = house.join()
