@@ -255,6 +255,7 @@ class ScriptedWs(Scripted):
     """By WebSocket (aiohttp's server)."""
 
     port: int = 0
+    ssl: Any = None
     binary: bool = False
     heads: list[dict[str, str]] = field(default_factory=list)
     refuse: int = 0
@@ -266,12 +267,12 @@ class ScriptedWs(Scripted):
     @property
     def url(self) -> str:
         """What --rpc-upstream takes."""
-        return f"ws://127.0.0.1:{self.port}/"
+        return f"{'wss' if self.ssl else 'ws'}://127.0.0.1:{self.port}/"
 
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.ssl).start()
         self.port = self._runner.addresses[0][1]
         return self
 

@@ -18,7 +18,7 @@ from relay.transports.host_dialer import HostDialer
 from relay.transports.sockets import SocketFactory, SocketRules
 from tests.aids.dns_server import Authority
 from tests.aids.until import until
-from tests.aids.upstream import Act, Script, ScriptedHttp
+from tests.aids.upstream import Act, Script, ScriptedHttp, ScriptedWs
 from tests.unit.rpc.upstream.conftest import upstreams_of
 
 LIMITED, UNAVAILABLE = -32005, -32002
@@ -56,6 +56,25 @@ async def test_connection_is_kept_and_headers_tell_nothing():
         "content-type": "application/json",
         "authorization": "Basic dXNlcjpwYXNz",
     }
+
+
+async def test_connections_of_now_are_left_without_harm_to_calls_under_way():
+    async with ScriptedHttp() as node, upstreams_of(node.url) as upstreams:
+        await upstreams.call("x")
+        upstreams.leave()
+        await upstreams.call("x")
+        assert node.connections == 2
+        node.script = Script(Act.LATE)
+        async with asyncio.TaskGroup() as tasks:
+            slow = tasks.create_task(upstreams.call("slow"))
+            await until(lambda: "slow" in node.methods, "it is under way")
+            upstreams.leave()
+            node.released.set()
+        assert slow.result() == "0x1e77"
+        node.script = Script()
+        await upstreams.call("x")
+        assert node.connections == 3
+        assert set(upstreams.counters) == {"call"}  # and no failure
 
 
 async def test_calls_under_way_have_connections_of_their_own_within_a_bound():
@@ -371,15 +390,16 @@ async def test_length_over_the_limit_is_refused_before_the_body():
 # -- TLS
 
 
-async def test_https_and_its_certificate(tmp_path):
+@pytest.mark.parametrize(("scheme", "server"), [("https", ScriptedHttp), ("wss", ScriptedWs)])
+async def test_tls_and_its_certificate(scheme, server, tmp_path):
     authority = Authority(tmp_path)
     dialer = HostDialer(SocketFactory(SocketRules.anywhere(), lookup=loopback), None)
     for names, words in (
         (("node.test", "127.0.0.1"), ""),
         (("other.test",), "its certificate is not believed"),
     ):
-        async with ScriptedHttp(ssl=authority.server_context(names)) as node:
-            url = f"https://node.test:{node.port}/key"
+        async with server(ssl=authority.server_context(names)) as node:
+            url = f"{scheme}://node.test:{node.port}/key"
             tls = partial(verifying, str(authority.cafile))
             async with upstreams_of(url, dialer=dialer, tls=tls) as upstreams:
                 if not words:
@@ -389,6 +409,7 @@ async def test_https_and_its_certificate(tmp_path):
                     continue
                 with pytest.raises(RpcError, match=words):
                     await upstreams.call("x")
+                assert node.methods == []  # nothing was said to it
 
 
 def loopback(name, port):

@@ -121,6 +121,52 @@ async def test_websocket_message_over_the_limit_is_given_up():
 # -- subscriptions
 
 
+async def test_connection_that_is_left_ends_with_its_last_answer(path):
+    async with ScriptedUnix(path=path) as node, upstreams_of(node.url) as upstreams:
+        node.results["slow"] = "slow"
+        await upstreams.call("x")
+        node.scripts = [Script(Act.LATE)]
+        async with asyncio.TaskGroup() as tasks:
+            slow = tasks.create_task(upstreams.call("slow"))
+            await until(lambda: "slow" in node.methods, "it is under way")
+            link = upstreams._upstreams[0].link
+            old = link._connection
+            upstreams.leave()
+            assert await upstreams.call("x") == "0x1e77"
+            assert link._connection is not old
+            assert old.usable
+            node.released.set()
+        assert slow.result() == "slow"
+        assert not old.usable
+        assert link.connected
+        assert node.connections == 2
+        assert set(upstreams.counters) == {"call"}  # and no failure
+
+
+async def test_subscription_moves_to_the_connection_that_follows_a_left_one():
+    async with ScriptedWs() as node, upstreams_of(node.url) as upstreams:
+        node.results["eth_subscribe"] = "0x01"
+        told: list[str] = []
+        await upstreams.subscribe(["newHeads"], told.append)
+        upstreams.leave()
+        await until(lambda: node.methods == ["eth_subscribe"] * 2, "it is begun anew")
+        await until(lambda: upstreams._pushes._by_key, "it stands")
+        await node.push("0x01", {"number": "0x2"})
+        await until(lambda: told, "it is told")
+        assert told == ['{"number":"0x2"}']
+        assert node.connections == 2
+        upstreams.leave()
+        upstreams.leave()
+        await until(lambda: node.connections == 3, "one more")
+
+
+async def test_nothing_is_left_where_nothing_is_open(path):
+    async with ScriptedUnix(path=path) as node, upstreams_of(node.url) as upstreams:
+        upstreams.leave()
+        assert await upstreams.call("x") == "0x1e77"
+        assert node.connections == 1
+
+
 async def test_two_who_want_the_same_share_one_subscription(path):
     async with ScriptedUnix(path=path) as node, upstreams_of(node.url) as upstreams:
         node.results["eth_subscribe"] = "0xcafe"
