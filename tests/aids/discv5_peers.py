@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,11 @@ from relay.primitives.enr import NodeRecord
 from relay.primitives.keys import NodeKey
 from tests.aids.line_process import LineProcess, PeerFailed, installed
 
-__all__ = ["TOOLS", "Counterpart", "PeerFailed", "free_udp_port"]
-
-TOOLS = {"js": "node", "rust": "cargo", "geth": "go"}
-"""The counterparts, and what installs them."""
+__all__ = ["Counterpart", "PeerFailed", "free_udp_port"]
 
 
 def program(kind: str) -> tuple[str, ...]:
     """Install a counterpart and return how it is started."""
-    assert shutil.which(TOOLS[kind]), f"the {kind} counterpart needs {TOOLS[kind]}"
     path = installed(f"install-discv5-{kind}.sh")
     return ("node", path) if kind == "js" else (path,)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,9 +14,6 @@ from tests.aids.line_process import LineProcess, installed
 from tests.aids.until import until
 
 __all__ = ["RlpxPeer"]
-
-TOOLS = {"js": "node", "rust": "cargo"}
-"""What installs each."""
 
 
 class RlpxPeer:
@@ -37,7 +33,6 @@ class RlpxPeer:
     enode: str
 
     def __init__(self, kind: str, chain: OwnChain, key: NodeKey, log: Path, **start: object) -> None:
-        assert shutil.which(TOOLS[kind]), f"the {kind} counterpart needs {TOOLS[kind]}"
         program = installed(f"install-rlpx-{kind}.sh")
         self.key, self.log = key, log
         self._process = LineProcess(("node", program) if kind == "js" else (program,), log)
