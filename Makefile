@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 TRACED := --cov=relay --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test fmt lint types arch unit e2e leaks interop counterparts bench profile simulate soak lock coverage covered clean
+.PHONY: help install install-dev run test fmt lint types arch unit e2e e2e-kubernetes leaks interop built counterparts bench profile simulate soak lock fuzz coverage covered clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,24 +21,39 @@ install-dev:
 run: install ## a private Tor network with three real relays passing real transactions (ARGS="--once --json")
 	@$(PY) -m relay.cli.main localnet $(ARGS)
 
-test: unit e2e interop ## everything: unit and vectors, e2e on real Tor, interop with real geth
+test: ## everything: unit and vectors, e2e on real Tor, interop with real geth
+	@# The programs of others are built beside the unit tests, which use one core: cold, that is a quarter of an hour.
+	@$(MAKE) --no-print-directory -j2 unit built
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory interop
+
+built: install-dev
+	@nice -n 5 tools/install-geth.sh >/dev/null
+	@nice -n 5 $(MAKE) --no-print-directory counterparts
 
 unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
 	$(PY) -m pytest tests/unit tests/fuzz -q -m "not slow" $(COVER)
 	$(PY) -m pytest tests/unit tests/fuzz -q -m slow
 
-e2e: install-dev ## end to end on a real private Tor network
+e2e: install-dev ## end to end on a real private Tor network, and on I2P
+	@tools/install-i2pd.sh || echo "i2pd can't be installed here: the tests over I2P will be skipped" >&2
 	$(PY) -m pytest tests/e2e -q
 
 leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets, deliberate leaks (needs root)
 	$(PY) -m pytest tests/e2e/test_leaks.py -q -s
 
+e2e-kubernetes: install-dev ## the address book on a real kube-apiserver, built from its Go module (minutes, once)
+	@KUBERNETES_DIR=$$(tools/install-kubernetes.sh) && PYRELAY_TEST_KUBERNETES=$$KUBERNETES_DIR \
+		$(PY) -m pytest tests/kubernetes -q
+
 interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
 
-counterparts:
-	@tools/install-discv5-js.sh >/dev/null && tools/install-discv5-rust.sh >/dev/null && tools/install-discv5-geth.sh >/dev/null && tools/install-ethers.sh >/dev/null
-	@tools/install-rlpx-js.sh >/dev/null && tools/install-rlpx-rust.sh >/dev/null && GETH_VERSION=v1.17.0 tools/install-geth.sh >/dev/null
+counterparts: # what can't be had here is named, and its tests skip with the reason
+	@for each in discv5-js discv5-rust discv5-geth ethers rlpx-js rlpx-rust; do \
+		tools/install-$$each.sh >/dev/null || echo "$$each can't be built here: its tests will be skipped" >&2; \
+	done
+	@GETH_VERSION=v1.17.0 tools/install-geth.sh >/dev/null
 	@command -v miniupnpd >/dev/null || [ -x /usr/sbin/miniupnpd ] || tools/apt-install.sh miniupnpd-nftables nftables iproute2 \
 		|| echo "the test of UPnP will be skipped" >&2
 
@@ -55,6 +70,9 @@ types: install-dev ## mypy, strict
 
 arch: install-dev ## the house: floors, purity, independence of rooms
 	$(VENV)/bin/lint-imports --no-cache
+
+fuzz: install-dev ## a minute of hostile input for each parser (SECONDS_=180; ARGS="--target socks5"; sharper with atheris)
+	nice $(PY) -m tests.fuzz.endless --each $(or $(SECONDS_),60) $(ARGS)
 
 coverage: ## branch coverage of the unit tests: pure rooms >= 95 %, relay/ >= 85 %
 	@$(MAKE) --no-print-directory unit COVER="$(TRACED)"

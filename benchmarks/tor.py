@@ -78,7 +78,7 @@ async def measure(transfers: TransferSet, sizes: TorSizes) -> dict[str, Figures]
         key_file.write_bytes(key.to_tor_file())
         extra = (
             f"--tor-proxy={service.socks}", f"--tor-control={service.control}",
-            f"--onion-key={key_file}", f"--onion-port={ONION_PORT}",
+            f"--onion-key={key_file}", f"--onion-port={ONION_PORT}", "--single-identity",
         )  # fmt: skip
         relay = Pyrelay(genesis(), extra)
         stack.callback(relay.stop)

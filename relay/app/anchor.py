@@ -44,6 +44,8 @@ async def follow_beacon(
     options = UpstreamOptions.through_tor() if hidden or url.is_onion else UpstreamOptions()
     dialer = host_dialer(sockets, ways, Purpose.RPC, hidden=hidden)
     node = BeaconNode(url, dialer, sockets, options)
+    if ways.rpc is not None:
+        ways.rpc.isolation.on_renewed(node.close)  # what it keeps for the next question
     clock = asyncio.get_running_loop().time
     works: bool | None = None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay.app.networks import shipped_config
+from relay.app.spreading import own_listen_seconds, stem_options, trickle_options
 from relay.relaying.blobs.options import BlobOptions
 from relay.relaying.blobs.process import KzgProcess
 from relay.relaying.blockrange import RangeOptions
@@ -28,6 +29,9 @@ def relay_options(settings: Settings) -> RelayOptions:
             cache_bytes=settings.chain_cache * MIB,
         ),
         range=RangeOptions(step=settings.range_step),
+        stem=stem_options(settings),
+        trickle=trickle_options(settings),
+        own_listen_seconds=own_listen_seconds(settings),
         pace=PaceOptions(
             peer_rate=float(settings.peer_tx_rate),
             peer_burst=float(settings.peer_tx_rate * BURST),

@@ -55,7 +55,8 @@ async def check_settings(case: Case) -> Findings:
     settings = load_settings(case.given, case.environment)
     network = load_network(settings.network)
     case.proxy, case.control = _tor_of(settings)
-    allowed = (*case.control, _ipc(settings), *(() if case.proxy is None else (case.proxy,)))
+    wanted = (case.proxy, settings.i2p_sam)
+    allowed = (*case.control, _ipc(settings), *(each for each in wanted if each is not None))
     case.found_settings(settings, SocketFactory(SocketRules.of_mode(settings.mode, *allowed)))
     source = f", from {settings.config}" if settings.config else ""
     found = [fine(f"mode {settings.mode.value}, network {network.name} ({network.network_id}){source}")]

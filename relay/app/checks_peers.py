@@ -35,9 +35,11 @@ async def check_static_nodes(case: Case) -> Findings:
     found = [*await _judged_file(static), *await _judged_file(trusted)]
     if found:
         return found
-    nodes = static.current.nodes
+    nodes, with_i2p = static.current.nodes, settings.i2p_sam is not None
     refused = [
-        plan.refusal for node in nodes if (plan := plan_dial(settings.mode, node, allow_private=True)).refusal
+        plan.refusal
+        for node in nodes
+        if (plan := plan_dial(settings.mode, node, allow_private=True, i2p=with_i2p)).refusal
     ]
     if not nodes:
         return [worth_a_look(f"no static nodes in {static.path}: nobody is dialed", NO_NODES)]

@@ -102,11 +102,18 @@ async def check_control(case: Case) -> Findings:
         async with TorControl.connect(probing(case.sockets.open_stream, case.control), options) as control:
             case.tor = await _facts(control)
             await refuse_single_hop(control)
+            open_door = control.open_door
     except SingleHopTor as error:
         return [broken(str(error), "take both lines out of torrc: sudo systemctl restart tor afterwards")]
     except TorControlError as error:
         return [_judged_control(case, error)]
-    version = case.tor.version
+    return _judged_open(case.tor.version, open_door)
+
+
+def _judged_open(version: TorVersion | None, open_door: str | None) -> Findings:
+    if open_door is not None:
+        risk, _, remedy = open_door.partition("; ")
+        return [worth_a_look(risk, remedy)]
     if version is None:
         return [fine("authenticated")]
     return _judged_version(version, f"authenticated with tor {version}")

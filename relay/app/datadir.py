@@ -16,15 +16,17 @@ import structlog
 
 from relay.discovery.files import read_regular
 from relay.primitives.errors import DecodeError, KeyFileError, StorageError
+from relay.primitives.i2p import I2PKey
 from relay.primitives.keys import NodeKey
 from relay.primitives.onion import OnionKey
 
 NODE_KEY: Final = "nodekey"
 ONION_KEY: Final = "onion_key"
+I2P_KEY: Final = "i2p_key"
 RECORD: Final = "record.json"
 PEERS: Final = "peers.json"
 LOCK: Final = "LOCK"
-MARKS: Final = frozenset({NODE_KEY, ONION_KEY, LOCK, "pyrelay.toml", "static-nodes.json"})
+MARKS: Final = frozenset({NODE_KEY, ONION_KEY, I2P_KEY, LOCK, "pyrelay.toml", "static-nodes.json"})
 """Files that show that a folder is a relay's own, made before pyrelay came to it."""
 MAX_STATE: Final = 4 << 20  # bytes; larger is no file of ours
 SECRET_MODE: Final = 0o600
@@ -123,6 +125,22 @@ class DataDir:
             return key
         return parse_onion_key(content, path)
 
+    def i2p_key(self, given: Path | None) -> I2PKey | None:
+        """Load the key of our I2P destination; None where there is none yet: the router makes it.
+
+        Raises:
+            KeyFileError: the file is missing though it was given, unreadable, or no key.
+        """
+        return read_i2p_key(self.path, given)
+
+    def keep_i2p_key(self, key: I2PKey) -> None:
+        """Write the key of our I2P destination.
+
+        Raises:
+            StorageError: disk full and the like.
+        """
+        write_atomic(self.path / I2P_KEY, key.to_file())
+
     def load_state(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds; callers check
         """Read a JSON file of ours; None if it is missing or damaged, since state can be learned again."""
         try:
@@ -185,6 +203,25 @@ def parse_onion_key(content: bytes, path: Path) -> OnionKey:
     except DecodeError as error:
         raise KeyFileError(
             f"{path}: not an onion key: expected the 96 bytes of tor's hs_ed25519_secret_key; {error}"
+        ) from None
+
+
+def read_i2p_key(folder: Path, given: Path | None) -> I2PKey | None:
+    """Read the key of an I2P destination; None where none was given and the data folder has none.
+
+    Raises:
+        KeyFileError: the file is missing though it was given, unreadable, or no key.
+    """
+    path = given or folder / I2P_KEY
+    content = read_secret(path, required=given is not None)
+    if content is None:
+        return None
+    try:
+        return I2PKey(content)
+    except DecodeError as error:
+        raise KeyFileError(
+            f"{path}: not an I2P key: expected a destination with its private keys, as in eepPriv.dat;"
+            f" {error}"
         ) from None
 
 

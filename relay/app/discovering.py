@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 
 from relay.app.datadir import DataDir
-from relay.app.entry import entry_nodes, list_links, onion_entries
+from relay.app.discovery_counts import count_core, count_v4
+from relay.app.entry import entry_nodes, i2p_entries, list_links, onion_entries
 from relay.app.onions import OnionDiscovery
 from relay.app.outward import WaysOut
 from relay.app.record import OwnRecord
@@ -64,6 +65,7 @@ class Discovery:
     Attributes:
         udp: discv5 and discv4, where the mode has them.
         onion: discv5 over onion streams, likewise.
+        i2p: discv5 over I2P streams, likewise.
         walkers: by feed.
     """
 
@@ -84,6 +86,7 @@ class Discovery:
         self._closing: list[Callable[[], None]] = []
         self.udp: ClearnetDiscovery | None = None
         self.onion: OnionDiscovery | None = None
+        self.i2p: OnionDiscovery | None = None
         self.walkers: dict[str, Walker] = {}
 
     def make_onion(self, ways: WaysOut, tasks: asyncio.TaskGroup) -> OnionDiscovery | None:
@@ -98,6 +101,20 @@ class Discovery:
                 dht="dht" in self._names,
             )
         return self.onion
+
+    def make_i2p(self, ways: WaysOut, tasks: asyncio.TaskGroup) -> OnionDiscovery | None:
+        """Make the I2P side, likewise."""
+        if "i2p" in self._names and ways.i2p is not None:
+            self.i2p = OnionDiscovery(
+                self._key,
+                lambda: self._record.onion_record,
+                ways,
+                i2p_entries(self._entry),
+                tasks=tasks,
+                dht=False,
+                over=Network.I2P,
+            )
+        return self.i2p
 
     async def begin(
         self, sockets: SocketFactory, ways: WaysOut, tasks: asyncio.TaskGroup, tcp_port: int | None
@@ -121,6 +138,8 @@ class Discovery:
         onion = self.onion or self.make_onion(ways, tasks)
         if onion is not None:
             self._begin_onion(onion, tasks)
+        if self.i2p is not None:
+            self._begin_streams("i2p", self.i2p, Network.I2P, tasks)
         if "dns" in self._names:
             self._begin_dns(sockets, ways, tasks)
         tasks.create_task(self._save_now_and_then(), name="node database")
@@ -130,6 +149,7 @@ class Discovery:
         if not self._settings.bootnodes or not self._names:
             return
         fitting = {"onion"} & self._names if onion_entries(self._entry) else set()
+        fitting |= {"i2p"} & self._names if i2p_entries(self._entry) else set()
         if any(not isinstance(each, Node) or each.ips for each in self._entry):
             fitting |= {"v4", "v5"} & self._names
         if not fitting:
@@ -138,12 +158,13 @@ class Discovery:
             )
 
     def joined(self, session: PeerSession) -> None:
-        """Let a peer that we dialed lead into the onion network, while few nodes of it are known."""
-        endpoint, onion = session.endpoint, self.onion
-        if onion is None or session.inbound or session.public_key is None or endpoint is None:
+        """Let a peer that we dialed lead into its hidden network, while few nodes of that are known."""
+        endpoint = session.endpoint
+        if session.inbound or session.public_key is None or endpoint is None:
             return
-        if endpoint.network is Network.ONION and len(onion.driver.core.table) < ENOUGH_ONIONS:
-            onion.driver.add_node(Node(session.public_key, (endpoint,)))
+        over = {Network.ONION: self.onion, Network.I2P: self.i2p}.get(endpoint.network)
+        if over is not None and len(over.driver.core.table) < ENOUGH_ONIONS:
+            over.driver.add_node(Node(session.public_key, (endpoint,)))
 
     def known_key(self, node: NodeId) -> PublicKey | None:
         """Find the public key of a node id of the onion network."""
@@ -163,8 +184,9 @@ class Discovery:
         """End everything, and save what was learned."""
         if self.udp is not None:
             self.udp.stop()
-        if self.onion is not None:
-            self.onion.stop()
+        for over in (self.onion, self.i2p):
+            if over is not None:
+                over.stop()
         for close in self._closing:
             close()
         for memory in self._memories:
@@ -262,10 +284,7 @@ class Discovery:
         tasks.create_task(walker.run(), name=f"walk {name}")
 
     def _begin_onion(self, onion: OnionDiscovery, tasks: asyncio.TaskGroup) -> None:
-        self._feed_from("onion", onion.driver, ONION_PACE, tasks)
-        for seed in self._memories[-1].seeds((Network.ONION,)):
-            onion.driver.add_node(seed)
-        tasks.create_task(onion.run(), name="onion discovery")
+        self._begin_streams("onion", onion, Network.ONION, tasks)
         if onion.providers is not None:
             rendezvous = Rendezvous(
                 onion.providers,
@@ -277,6 +296,14 @@ class Discovery:
                 sleep=asyncio.sleep,
             )
             tasks.create_task(rendezvous.run(), name="rendezvous")
+
+    def _begin_streams(
+        self, name: str, over: OnionDiscovery, network: Network, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._feed_from(name, over.driver, ONION_PACE, tasks)
+        for seed in self._memories[-1].seeds((network,)):
+            over.driver.add_node(seed)
+        tasks.create_task(over.run(), name=f"{name} discovery")
 
     def _rendezvous_keys(self, unix: float) -> RendezvousKeys:
         return rendezvous_keys(self._chain.genesis_hash, self._chain.chain_id, unix, self._key.node_id)
@@ -325,13 +352,13 @@ class Discovery:
         """What each protocol has and has done, by feed."""
         found = {}
         if self.udp is not None and self.udp.v5 is not None:
-            found["v5"] = _of_core(self.udp.v5, self.walkers["v5"])
+            found["v5"] = count_core(self.udp.v5, self.walkers["v5"])
         if self.udp is not None and self.udp.v4 is not None:
-            found["v4"] = _of_v4(self.udp.v4, self.udp.stats.refused)
-        if self.onion is not None and "onion" in self.walkers:
-            streams = self.onion.streams.stats
-            counts = _of_core(self.onion.driver, self.walkers["onion"])
-            found["onion"] = replace(counts, streams=streams.dialed + streams.accepted)
+            found["v4"] = count_v4(self.udp.v4, self.udp.stats.refused)
+        for name, over in self._over_streams():
+            streams = over.streams.stats
+            counts = count_core(over.driver, self.walkers[name])
+            found[name] = replace(counts, streams=streams.dialed + streams.accepted)
         return found
 
     def feeds(self) -> dict[str, FeedCounts]:
@@ -344,12 +371,17 @@ class Discovery:
         found = {}
         if self.udp is not None:
             found["udp"] = dict(self.udp.stats.dropped + self.udp.lost)
-        if self.onion is not None:
-            streams = self.onion.streams.stats
+        for name, over in self._over_streams():
+            streams = over.streams.stats
             ended = {why.value: count for why, count in streams.ended.items() if why in UNWANTED}
             unsent = {why.value: count for why, count in streams.dropped.items()}
-            found["onion"] = ended | unsent | {"dial_failed": streams.dials_failed}
+            found[name] = ended | unsent | {"dial_failed": streams.dials_failed}
         return found
+
+    def _over_streams(self) -> Iterator[tuple[str, OnionDiscovery]]:
+        for name, over in (("onion", self.onion), ("i2p", self.i2p)):
+            if over is not None and name in self.walkers:
+                yield name, over
 
     def dht(self) -> dict[str, int]:
         """What the provider DHT keeps and does."""
@@ -369,38 +401,6 @@ class Discovery:
             await asyncio.sleep(SAVE_SECONDS)
             for memory in self._memories:
                 memory.save()
-
-
-def _of_core(driver: CoreDriver, walker: Walker) -> DiscoveryCounts:
-    core = driver.core
-    entries = core.table.entries
-    return DiscoveryCounts(
-        table=len(entries),
-        live=sum(entry.live for entry in entries.values()),
-        sessions=core.session_count,
-        lookups=walker.walks,
-        sent={kind.name.lower(): count for kind, count in core.traffic.sent.items()}
-        | {"whoareyou": core.traffic.challenges, "handshake": core.traffic.handshakes},
-        received={kind.name.lower(): count for kind, count in core.traffic.received.items()},
-        refused={reason.value: count for reason, count in driver.refused.items()},
-        failed={failure.value: count for failure, count in driver.failed.items()},
-    )
-
-
-def _of_v4(driver: V4Driver, refused: Mapping[tuple[str, str], int]) -> DiscoveryCounts:
-    return DiscoveryCounts(
-        table=len(driver.core.table),
-        live=driver.core.table.live_count,
-        sent=_kinds_of_v4(driver.core.sent),
-        received=_kinds_of_v4(driver.core.received),
-        refused={reason: count for (protocol, reason), count in refused.items() if protocol == "v4"},
-    )
-
-
-def _kinds_of_v4(counts: Mapping[str, int]) -> dict[str, int]:
-    """Packets by kind, as discv5 spells kinds; what was refused is counted among them, and told elsewhere."""
-    reasons = {each.value for each in v4_events.Refusal}
-    return {kind.lower(): count for kind, count in counts.items() if kind not in reasons}
 
 
 def _seqs(state: object) -> dict[str, int]:

@@ -12,7 +12,7 @@ from relay.primitives.node import Node
 from relay.protocols.dnsdisc.entries import Link
 from relay.settings import Settings
 
-__all__ = ["entry_nodes", "is_near", "list_links", "onion_entries"]
+__all__ = ["entry_nodes", "i2p_entries", "is_near", "list_links", "onion_entries"]
 
 
 def entry_nodes(settings: Settings, chain: ChainConfig) -> tuple[Bootnode, ...]:
@@ -34,6 +34,11 @@ def onion_entries(entry: tuple[Bootnode, ...]) -> tuple[Node, ...]:
     return tuple(each for each in entry if isinstance(each, Node) and each.onion is not None)
 
 
+def i2p_entries(entry: tuple[Bootnode, ...]) -> tuple[Node, ...]:
+    """Those of them that have an I2P address."""
+    return tuple(each for each in entry if isinstance(each, Node) and each.i2p is not None)
+
+
 def is_near(settings: Settings) -> bool:
     """Tell whether found nodes may be at private addresses, since we or the user's bootnodes are there."""
     hosts = [settings.listen_address]
@@ -46,12 +51,12 @@ def is_near(settings: Settings) -> bool:
 
 
 def _bootnode(text: str) -> Bootnode:
-    """Keep an enode's UDP port; an onion has only the one that its streams go to."""
+    """Keep an enode's UDP port; an onion has only the one that its streams go to, I2P none at all."""
     if not text.startswith(enode.PREFIX):
         return Node.parse(text)
     parsed: Enode = enode.parse(text)
     node = Node.from_enode(parsed)
-    return parsed if node.onion is None else node
+    return parsed if node.onion is None and node.i2p is None else node
 
 
 def _is_private(host: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
@@ -10,7 +12,6 @@ from relay.app.datadir import PEERS, DataDir
 from relay.discovery.mix import Feed
 from relay.discovery.static_nodes import StaticNodes, StaticNodesFile, log_static_nodes
 from relay.peering.peers import PeerSet
-from relay.peering.scheduler import DialScheduler
 from relay.primitives.errors import DecodeError, LocalError, StorageError
 from relay.primitives.node import Node
 from relay.settings import Settings
@@ -20,11 +21,23 @@ log = structlog.get_logger("relay.app")
 MAX_SAVED = 512
 
 
+class Named(Protocol):
+    """Takes the nodes of the files: `relay.app.pair.NamedNodes`, or a dial scheduler."""
+
+    def replace_static(self, nodes: Iterable[Node], /) -> None:
+        """Make these the static nodes."""
+        ...
+
+    def replace_trusted(self, nodes: Iterable[Node], /) -> None:
+        """Make these the trusted nodes."""
+        ...
+
+
 class NodeFiles:
     """static-nodes.json and trusted-nodes.json: read at the start, on change and on SIGHUP."""
 
-    def __init__(self, settings: Settings, scheduler: DialScheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, settings: Settings, named: Named) -> None:
+        self._named = named
         self._static = StaticNodesFile(settings.static_nodes_path, required=settings.static_nodes is not None)
         self._trusted = StaticNodesFile(
             settings.trusted_nodes_path, required=settings.trusted_nodes is not None
@@ -59,10 +72,10 @@ class NodeFiles:
             tasks.create_task(self._trusted.watch(self._apply_trusted))
 
     def _apply_static(self, found: StaticNodes) -> None:
-        self._scheduler.replace_static(found.nodes)
+        self._named.replace_static(found.nodes)
 
     def _apply_trusted(self, found: StaticNodes) -> None:
-        self._scheduler.replace_trusted(found.nodes)
+        self._named.replace_trusted(found.nodes)
 
 
 class KnownPeers:

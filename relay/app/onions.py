@@ -10,15 +10,16 @@ from typing import Final
 
 from relay.app.outward import WaysOut
 from relay.discovery.driver import CoreDriver
-from relay.discovery.onion_dial import onion_dial
+from relay.discovery.onion_dial import OnionDial, onion_dial
 from relay.discovery.providers import ProviderClient
 from relay.discovery.streams import OnionStreams
 from relay.discovery.walker import Pace
+from relay.primitives.endpoint import Network
 from relay.primitives.enr import NodeRecord
 from relay.primitives.keys import NodeKey
 from relay.primitives.node import Node
 from relay.protocols.dht import DhtOptions, Providers
-from relay.protocols.discv5 import ONION, Contact, Discv5, OnionNetwork, Options
+from relay.protocols.discv5 import ONION, Contact, Discv5, I2PNetwork, OnionNetwork, Options
 from relay.protocols.discv5.messages import Kind
 from relay.transports.socks_dialer import Purpose
 
@@ -40,6 +41,7 @@ class OnionDiscovery:
         entry: onions to enter by.
         tasks: where dials live.
         dht: whether the provider DHT is served and used.
+        over: the network; with I2P all that is said of onions holds for I2P addresses.
         options: of the core.
         dht_options: of the DHT.
 
@@ -59,17 +61,19 @@ class OnionDiscovery:
         *,
         tasks: asyncio.TaskGroup,
         dht: bool,
+        over: Network = Network.ONION,
         options: Options = ONION,
         dht_options: DhtOptions | None = None,
     ) -> None:
-        assert ways.socks is not None
-        loop, rand, network = asyncio.get_running_loop(), secrets.token_bytes, OnionNetwork()
+        loop, rand = asyncio.get_running_loop(), secrets.token_bytes
+        network = I2PNetwork() if over is Network.I2P else OnionNetwork()
         core = Discv5(key, own_record, network, options, rand=rand)
-        self._entry = tuple(entry)
+        self._entry, self._over = tuple(entry), over
         for node in self._entry:
             core.add_bootnode(node)
-        dial = onion_dial(ways.socks.for_purpose(Purpose.DISCOVERY), ways.onion_pacer, loop)
-        self.streams = OnionStreams(dial, tasks=tasks, clock=loop)
+        self.streams = OnionStreams(_dial(ways, over), tasks=tasks, clock=loop)
+        if over is Network.ONION and ways.socks is not None:
+            ways.socks.isolation.on_renewed(self.streams.leave)
         self.dht: Providers | None = None
         if dht:
             self.dht = Providers(core, key, own_record, network, dht_options, rand=rand, unix=time.time)
@@ -111,10 +115,21 @@ class OnionDiscovery:
 
     def pardon(self, node: Node) -> None:
         """Let its onion be dialed at once."""
-        if node.onion is not None:
-            self.streams.pardon(node.onion)
+        found = node.i2p if self._over is Network.I2P else node.onion
+        if found is not None:
+            self.streams.pardon(found)
 
     def stop(self) -> None:
         """End driver and streams; their sockets are closed when this returns."""
         self.driver.stop()
         self.streams.close()
+
+
+def _dial(ways: WaysOut, over: Network) -> OnionDial:
+    loop = asyncio.get_running_loop()
+    if over is Network.I2P:
+        assert ways.i2p is not None
+        assert ways.i2p_pacer is not None
+        return onion_dial(ways.i2p, ways.i2p_pacer, loop, over)
+    assert ways.socks is not None
+    return onion_dial(ways.socks.for_purpose(Purpose.DISCOVERY), ways.onion_pacer, loop)

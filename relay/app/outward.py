@@ -11,16 +11,18 @@ from relay.app.torside import control_addresses
 from relay.primitives.address import Address
 from relay.settings import Settings
 from relay.tor.launched import LaunchedTor
-from relay.transports.dialer import NodeDialer, dialers_of
-from relay.transports.pacing import EXIT_PACE, ONION_PACE, DialPacer, Pace
+from relay.transports.dialer import Dialer, NodeDialer, dialers_of
+from relay.transports.pacing import EXIT_PACE, I2P_PACE, ONION_PACE, DialPacer, Pace
 from relay.transports.policy import Mode, Way
 from relay.transports.sockets import SocketFactory, SocketRules
 from relay.transports.socks_dialer import Isolation, Purpose, SocksDialer
 
 
 def socket_rules(settings: Settings, launched: LaunchedTor | None) -> SocketRules:
-    """What this process may connect to: anything, or nothing but Tor's own ports and nodes' unix sockets."""
-    nodes = tuple(url.socket for url in settings.rpc_upstream if url.socket is not None)
+    """What this process may connect to: anything, or nothing but Tor, the I2P router, nodes' unix sockets."""
+    nodes: tuple[Address, ...] = tuple(url.socket for url in settings.rpc_upstream if url.socket is not None)
+    if settings.i2p_sam is not None:
+        nodes += (settings.i2p_sam,)
     if launched is not None:
         return SocketRules.of_mode(settings.mode, launched.socks, launched.control, *nodes)
     proxy = () if settings.tor_proxy is None else (settings.tor_proxy, *control_addresses(settings))
@@ -43,6 +45,8 @@ class WaysOut:
         lists: dials through Tor's exits, for the resolvers of node lists only; None without Tor.
         rpc: dials through Tor's exits, for JSON-RPC's upstreams only; None without Tor.
         private: dials receivers of private broadcast, through Tor in every mode; None without Tor.
+        i2p: dials over I2P; None without a router.
+        i2p_pacer: shared by all dials over I2P.
     """
 
     nodes: NodeDialer
@@ -51,10 +55,16 @@ class WaysOut:
     lists: SocksDialer | None
     rpc: SocksDialer | None = None
     private: NodeDialer | None = None
+    i2p: Dialer | None = None
+    i2p_pacer: DialPacer | None = None
 
 
 def ways_out(
-    mode: Mode, sockets: SocketFactory, proxy: Address | None, own_onions: Callable[[], Collection[str]]
+    mode: Mode,
+    sockets: SocketFactory,
+    proxy: Address | None,
+    own_onions: Callable[[], Collection[str]],
+    i2p: Dialer | None = None,
 ) -> WaysOut:
     """Give a mode the dialers that it may use, and no other: only-onion has no direct one to fall back to."""
     socks = lists = rpc = private = None
@@ -72,15 +82,16 @@ def ways_out(
             exits=mode is not Mode.ONLY_ONION,
             own_onions=own_onions,
         )
-    onion_pacer, exit_pacer = _pacer(ONION_PACE), _pacer(EXIT_PACE)
-    pacers = {Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: exit_pacer}
+    onion_pacer, exit_pacer, i2p_pacer = _pacer(ONION_PACE), _pacer(EXIT_PACE), _pacer(I2P_PACE)
+    pacers = {Way.TOR_ONION: onion_pacer, Way.TOR_EXIT: exit_pacer, Way.I2P: i2p_pacer}
     nodes = NodeDialer(
         mode,
-        dialers_of(mode, sockets, socks),
+        dialers_of(mode, sockets, socks, i2p),
         resolver=None if mode.hides_ip else sockets,
         pacers=pacers,
     )
-    return WaysOut(nodes, socks, onion_pacer, lists, rpc, _private(mode, sockets, private, pacers))
+    hidden = _private(mode, sockets, private, pacers)
+    return WaysOut(nodes, socks, onion_pacer, lists, rpc, hidden, i2p, i2p_pacer)
 
 
 def _private(

@@ -14,6 +14,7 @@ from relay.primitives.endpoint import Network
 from relay.primitives.enr import NodeRecord, build_record
 from relay.primitives.errors import StorageError
 from relay.primitives.forkid import ForkId
+from relay.primitives.i2p import I2PAddress
 from relay.primitives.keys import NodeKey
 from relay.primitives.onion import OnionAddress
 
@@ -38,6 +39,7 @@ class OwnRecord:
         self._hosts: dict[Network, str] = {}
         self._onion: OnionAddress | None = None
         self._onion_port = 0
+        self._i2p: I2PAddress | None = None
         self._seq, self._digest = _saved(data.load_state(RECORD))
         self._current: tuple[NodeRecord, NodeRecord] | None = None
 
@@ -76,6 +78,11 @@ class OwnRecord:
         self._onion, self._onion_port = onion, port
         self._current = None
 
+    def publish_i2p(self, address: I2PAddress | None) -> None:
+        """Show the I2P address: others can reach it now; None: they no longer can."""
+        self._i2p = address
+        self._current = None
+
     def withdraw(self) -> None:
         """Take the onion address out: the service is gone."""
         self._onion = None
@@ -102,7 +109,12 @@ class OwnRecord:
     def _contents(self, seq: int) -> tuple[NodeRecord, NodeRecord]:
         fork_id = self._fork_id()
         hidden = build_record(
-            self._key, seq, tcp=self._onion_port if self._onion else None, onion3=self._onion, fork_id=fork_id
+            self._key,
+            seq,
+            tcp=self._onion_port if self._onion else None,
+            onion3=self._onion,
+            i2p=self._i2p,
+            fork_id=fork_id,
         )
         ip, ip6 = self._hosts.get(Network.IPV4), self._hosts.get(Network.IPV6)
         if ip is None and ip6 is None:
@@ -122,7 +134,15 @@ class OwnRecord:
         onion: OnionAddress | None,
     ) -> NodeRecord:
         return build_record(
-            self._key, seq, tcp=tcp, udp=self._udp, ip=ip, ip6=ip6, onion3=onion, fork_id=fork_id
+            self._key,
+            seq,
+            tcp=tcp,
+            udp=self._udp,
+            ip=ip,
+            ip6=ip6,
+            onion3=onion,
+            i2p=self._i2p,
+            fork_id=fork_id,
         )
 
     def _save(self) -> None:

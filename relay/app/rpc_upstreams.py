@@ -60,7 +60,7 @@ def make_upstreams(
     options = (UpstreamOptions.through_tor if slow else UpstreamOptions)(
         balance=settings.rpc_balance, hedge_seconds=settings.rpc_hedge / 1000, chain_id=chain_id
     )
-    return Upstreams(
+    made = Upstreams(
         settings.rpc_upstream,
         host_dialer(sockets, ways, purpose, hidden=hidden),
         sockets,
@@ -70,6 +70,9 @@ def make_upstreams(
         options=options,
         cache_bytes=cache_bytes,
     )
+    if ways.rpc is not None:
+        ways.rpc.isolation.on_renewed(made.leave)
+    return made
 
 
 def host_dialer(sockets: SocketFactory, ways: WaysOut, purpose: Purpose, *, hidden: bool) -> Dialer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import structlog
@@ -14,13 +14,15 @@ import structlog
 from relay import __version__
 from relay.app.outward import WaysOut
 from relay.app.rpc_service import RpcService
+from relay.app.startup import naming
 from relay.app.views import NodeAdapter
 from relay.observe.loop_stall import LoopStallMonitor
 from relay.observe.metrics import Metrics
 from relay.observe.pages import Pages, Readiness
 from relay.observe.snapshot import MetricsSource
+from relay.observe.status_page.site import StatusSite
+from relay.observe.status_page.source import StatusSource
 from relay.primitives.address import Address, TcpAddress, UnixAddress
-from relay.primitives.errors import LocalError
 from relay.rpc.httpd import HttpServer
 from relay.rpc.subscriptions import PendingFeed
 from relay.rpc.views import DhtView
@@ -45,9 +47,9 @@ class Service:
         self.stalls = LoopStallMonitor(asyncio.get_running_loop())
 
     async def start_metrics(
-        self, source: MetricsSource, readiness: Callable[[], Sequence[Readiness]]
+        self, source: MetricsSource, readiness: Callable[[], Sequence[Readiness]], status: StatusSource
     ) -> None:
-        """Serve metrics, health and readiness.
+        """Serve metrics, health, readiness and the status page.
 
         Raises:
             LocalError: the port is taken.
@@ -56,7 +58,11 @@ class Service:
         self._open.callback(self.stalls.stop)
         loop = asyncio.get_running_loop()
         metrics = Metrics(source, self.stalls, version=__version__)
-        pages = Pages(metrics, self.stalls, readiness, clock=loop.time)
+        stalls = self.stalls
+        site = StatusSite(source, status, readiness, lambda: stalls.recent_max, loop, version=__version__)
+        site.pulse.start()
+        self._open.callback(site.pulse.stop)
+        pages = Pages(metrics, stalls, readiness, clock=loop.time, site=site)
         server = HttpServer(pages.answer)
         await server.start(self._listen("--metrics.port", self._settings.metrics_address))
         self._open.push_async_callback(server.close)
@@ -92,15 +98,6 @@ def _remove(path: Path, inode: int) -> None:
     with suppress(OSError):
         if os.lstat(path).st_ino == inode:
             path.unlink()
-
-
-@contextmanager
-def naming(flag: str) -> Iterator[None]:
-    """Put the flag that would mend it in front of what went wrong."""
-    try:
-        yield
-    except LocalError as error:
-        raise LocalError(f"{flag}: {error}") from error
 
 
 def settle_garbage() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relay.app.datadir import DataDir
 from relay.app.entry import is_near
@@ -17,6 +17,9 @@ from relay.discovery.nodedb import NodeDatabase
 from relay.peering.peers import PeerSet
 from relay.primitives.node import Node
 from relay.settings import Settings
+
+if TYPE_CHECKING:
+    from relay.app.peer_memory import PeerMemory
 
 DATABASE: Final = "nodes.sqlite"
 RECENT: Final = 60.0  # seconds; the scheduler has its own, longer memory of those that failed
@@ -31,10 +34,12 @@ class Sources:
         peers: how many are wanted.
         data: where the database lives.
         wake: the scheduler's.
+        is_mine: says why a node is not for this identity, None where it is; None for an only one.
 
     Attributes:
         mix: what the scheduler pulls from.
         database: nodes of before.
+        memory: of peers, once somebody keeps it.
     """
 
     def __init__(
@@ -44,17 +49,20 @@ class Sources:
         peers: PeerSet,
         data: DataDir,
         wake: Callable[[], None],
+        is_mine: Callable[[Node], str | None] | None = None,
     ) -> None:
         self._peers = peers
+        mine = () if is_mine is None else (is_mine,)
         self.database = NodeDatabase(data.path / DATABASE, now=time.time)
         self.mix = CandidateMix(
-            (_known_fork(chain), dialable_in(settings.mode, allow_private=is_near(settings))),
+            (_known_fork(chain), _dialable(settings), *mine),
             own_key=peers.public_key,
             now=asyncio.get_running_loop().time,
             options=MixOptions(recent=RECENT),
             wake=wake,
         )
         self.known = KnownPeers(data)
+        self.memory: PeerMemory | None = None
 
     def wanted(self, name: str) -> bool:
         """Tell whether a feed should look for more: there is room for peers, and little waits in it."""
@@ -71,10 +79,16 @@ class Sources:
     def save(self) -> None:
         """Remember the peers of now."""
         self.known.save(self._peers)
+        if self.memory is not None:
+            self.memory.save()
 
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+
+def _dialable(settings: Settings) -> Callable[[Node], str | None]:
+    return dialable_in(settings.mode, allow_private=is_near(settings), i2p=settings.i2p_sam is not None)
 
 
 def _known_fork(chain: ChainConfig) -> Callable[[Node], str | None]:

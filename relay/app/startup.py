@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import structlog
 
+from relay.primitives.errors import LocalError
+
 log = structlog.get_logger("relay.app")
 
 
@@ -39,3 +41,12 @@ class Startup:
         """All steps are done."""
         self.ready = True
         log.info("ready", seconds=round(time.monotonic() - self._begun, 3))
+
+
+@contextmanager
+def naming(flag: str) -> Iterator[None]:
+    """Put the flag that would mend it in front of what went wrong."""
+    try:
+        yield
+    except LocalError as error:
+        raise LocalError(f"{flag}: {error}") from error

@@ -125,6 +125,8 @@ class TorSide:
         try:
             async with TorControl.connect(self._open_control(), self._control_options) as control:
                 await refuse_single_hop(control)
+                if control.open_door is not None:
+                    log.warning(control.open_door)
                 await give_access(control, self._access)  # before the first dial
                 return True
         except SingleHopTor as error:

@@ -25,6 +25,7 @@ commands:
   pyrelay send RAWTX|-     give the daemon transactions; see them travel
   pyrelay private list|abort HASH
                            transactions on their private way; stop one
+  pyrelay monitor          watch the peers of this relay or of any other node
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 

@@ -15,7 +15,6 @@ from relay.cli.arguments import daemon_parser, given_options
 from relay.observe.logs import LogOptions, configure
 from relay.observe.redaction import Redactor
 from relay.settings import Settings, load_settings
-from relay.transports.policy import Mode
 
 
 def run(argv: Sequence[str]) -> int:
@@ -34,6 +33,8 @@ def run(argv: Sequence[str]) -> int:
 async def _serve(settings: Settings, redactor: Redactor) -> None:
     daemon = Daemon(settings)
     redactor.allow_own(daemon.onion)
+    if daemon.i2p is not None and daemon.i2p.address is not None:
+        redactor.allow_own(daemon.i2p.address)
     daemon.set_tripwire()
     settle_garbage()
     await daemon.run()
@@ -45,7 +46,7 @@ def _set_up_logging(settings: Settings) -> Redactor:
         LogOptions(
             json=(settings.log_format or ("text" if on_terminal else "json")) == "json",
             verbosity=settings.verbosity,
-            hide_addresses=settings.mode is Mode.ONLY_ONION and not settings.log_addresses,
+            hide_addresses=settings.mode.hides_peers and not settings.log_addresses,
             colors=on_terminal,
         )
     )

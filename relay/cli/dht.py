@@ -21,7 +21,6 @@ from relay.primitives.errors import DecodeError, LocalError, UsageError
 from relay.primitives.keys import NodeKey
 from relay.protocols.dht import Key, parse_key
 from relay.settings import Settings, load_settings
-from relay.transports.policy import Mode
 
 FIND_FLAGS: Final = (
     "datadir", "config", "ipcpath", "network", "tor-proxy", "tor-proxy-remote-ok", "only-onion", "tor-launch",
@@ -148,7 +147,7 @@ def _set_up_logging(settings: Settings, verbosity: int) -> None:
         LogOptions(
             json=settings.log_format == "json",
             verbosity=verbosity,
-            hide_addresses=settings.mode is Mode.ONLY_ONION and not settings.log_addresses,
+            hide_addresses=settings.mode.hides_peers and not settings.log_addresses,
             colors=sys.stderr.isatty(),
         )
     )

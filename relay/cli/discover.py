@@ -23,7 +23,6 @@ from relay.discovery.hello import HelloScan
 from relay.observe.logs import LogOptions, configure
 from relay.primitives.errors import StorageError
 from relay.settings import Settings, load_settings
-from relay.transports.policy import Mode
 
 OPTIONS: Final = (
     "datadir", "config", "network", "listen-address", "tor-proxy", "tor-proxy-remote-ok", "prefer-tor",
@@ -79,7 +78,7 @@ def _set_up_logging(settings: Settings, verbosity: int) -> None:
         LogOptions(
             json=settings.log_format == "json",
             verbosity=verbosity,
-            hide_addresses=settings.mode is Mode.ONLY_ONION and not settings.log_addresses,
+            hide_addresses=settings.mode.hides_peers and not settings.log_addresses,
             colors=sys.stderr.isatty(),
         )
     )

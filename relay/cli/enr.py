@@ -40,6 +40,7 @@ def describe(record: NodeRecord) -> dict[str, Any]:
         "udp": record.udp,
         "udp6": record.udp6,
         "onion3": record.onion3,
+        "i2p": record.i2p,
         "eth": None if fork is None else {"hash": "0x" + fork.hash.hex(), "next": fork.next},
         "enode": _enode_of(record),
         "size": len(record.to_rlp()),

@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "dht": "relay.cli.dht",
     "send": "relay.cli.send",
     "private": "relay.cli.private",
+    "monitor": "relay.cli.monitor",
+    "kubernetes": "relay.cli.kubernetes",
     "version": "relay.cli.version",
 }
 

@@ -14,6 +14,7 @@ from relay.protocols.discv5 import Event, NodeDropped, NodeVerified
 __all__ = ["NodeMemory"]
 
 SEEDS: Final = 30  # go-ethereum p2p/discover: seedCount
+_NETWORKS: Final = {"onion": (Network.ONION,), "i2p": (Network.I2P,)}
 BATCH: Final = 64  # nodes that wait for a commit; then it is done at once
 
 
@@ -57,7 +58,7 @@ class NodeMemory:
             records = [record for (each, _), record in self._proved.items() if each is network]
             self._database.seen(records, network, now, self._source)
         if self._failed:
-            for network in (Network.ONION,) if self._source == "onion" else (Network.IPV4, Network.IPV6):
+            for network in _NETWORKS.get(self._source, (Network.IPV4, Network.IPV6)):
                 self._database.failed(self._failed, network, now)
         self._proved.clear()
         self._failed.clear()

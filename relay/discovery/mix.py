@@ -52,7 +52,7 @@ class Feed:
     """Where one source puts what it finds.
 
     Attributes:
-        name: of the source: "v4", "v5", "dns", "onion", "dht", "database".
+        name: of the source: "v4", "v5", "dns", "onion", "dht", "i2p", "database".
         taken: candidates handed to the scheduler.
         refused: candidates dropped, by reason.
     """
@@ -231,15 +231,18 @@ def on_fork(
     return check
 
 
-def dialable_in(mode: Mode, *, allow_private: bool = False) -> Callable[[Node], str | None]:
+def dialable_in(
+    mode: Mode, *, allow_private: bool = False, i2p: bool = False
+) -> Callable[[Node], str | None]:
     """Make a filter by the dial policy: only-onion sees only onions, no-Tor only IPs.
 
     Args:
         mode: the daemon's.
         allow_private: on a private network, take loopback and LAN addresses.
+        i2p: there is a SAM bridge.
     """
 
     def check(node: Node) -> str | None:
-        return None if plan_dial(mode, node, allow_private=allow_private).targets else NOT_DIALABLE
+        return None if plan_dial(mode, node, allow_private=allow_private, i2p=i2p).targets else NOT_DIALABLE
 
     return check

@@ -66,7 +66,7 @@ _log = structlog.get_logger("relay.discovery")
 
 
 class NodeDatabase:
-    """Nodes by network class (ipv4, ipv6, onion): what is learned on one is never asked for on another.
+    """Nodes by network class (ipv4, ipv6, onion, i2p): what is learned on one is never asked for on another.
 
     Attributes:
         lost: batches that could not be written, the disk being full or the like.
@@ -93,7 +93,8 @@ class NodeDatabase:
     def seen(self, records: Iterable[NodeRecord], network: Network, now: float, source: str = "") -> None:
         """Note nodes that have just answered on a network; a batch is one commit.
 
-        A record for the onion network without an onion address is left out, so one that has it stays.
+        A record for the onion network without an onion address is left out, so one that has it stays. I2P:
+        likewise.
 
         Args:
             records: verified.
@@ -111,7 +112,7 @@ class NodeDatabase:
                 "now": now,
             }
             for record in records
-            if network is not Network.ONION or record.onion3 is not None
+            if _belongs(record, network)
         ]
         if rows:
             self._write(lambda db: db.executemany(_UPSERT, rows))
@@ -250,6 +251,12 @@ class _Unusable(sqlite3.DatabaseError):
     """A database that sqlite reads, but we can't use."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _belongs(record: NodeRecord, network: Network) -> bool:
+    if network is Network.ONION:
+        return record.onion3 is not None
+    return network is not Network.I2P or record.i2p is not None
 
 
 def _begin(connection: sqlite3.Connection) -> None:

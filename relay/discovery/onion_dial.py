@@ -39,10 +39,11 @@ class OnionDial:
         times: how long dials took, waiting for their turn excluded, and the deadline that follows from it.
     """
 
-    def __init__(self, dialer: Dialer, pacer: DialPacer, clock: Timed) -> None:
+    def __init__(self, dialer: Dialer, pacer: DialPacer, clock: Timed, network: Network) -> None:
         self._dialer = dialer
         self._pacer = pacer
         self._clock = clock
+        self._network = network
         self.times = Estimate(LEAST, MOST)
 
     async def __call__(self, to: Endpoint, factory: Callable[[], P], /) -> tuple[asyncio.Transport, P]:
@@ -52,8 +53,8 @@ class OnionDial:
             NoTurn: too many dials wait.
             TransportError: the dial failed.
         """
-        if to.network is not Network.ONION:
-            raise DialRefused("discovery streams lead to onions only")
+        if to.network is not self._network:
+            raise DialRefused(f"these discovery streams lead to addresses of {self._network} only")
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._pacer.turn())
@@ -73,7 +74,7 @@ class OnionDial:
         return dialed
 
 
-def onion_dial(dialer: Dialer, pacer: DialPacer, clock: Timed) -> OnionDial:
+def onion_dial(dialer: Dialer, pacer: DialPacer, clock: Timed, network: Network = Network.ONION) -> OnionDial:
     """Make the dial of `OnionStreams`.
 
     Args:
@@ -81,5 +82,6 @@ def onion_dial(dialer: Dialer, pacer: DialPacer, clock: Timed) -> OnionDial:
             so each peer a circuit of its own, and refuses our own onion.
         pacer: shared with all other dials of onions: what Tor's guards count is circuits, whatever for.
         clock: the event loop.
+        network: that streams lead to: onion, or I2P with its own dialer and pacer.
     """
-    return OnionDial(dialer, pacer, clock)
+    return OnionDial(dialer, pacer, clock, network)

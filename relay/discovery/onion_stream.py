@@ -47,6 +47,7 @@ class StreamOptions:
         total: the same for all streams together.
         turn: packets of one stream that are taken before others have their turn.
         unsent: bytes that may wait for a slow reader; it is closed at more.
+        idle_left: the same for one that we dialed and that is to give way to a new circuit.
         sweep: seconds between looks at what is idle.
         backlog: seconds until streams over their rate are read again.
     """
@@ -58,6 +59,7 @@ class StreamOptions:
     waiting: int = 16
     idle: float = 600.0
     idle_accepted: float = 900.0
+    idle_left: float = 5.0
     spare: float = 20.0
     proof: float = 60.0
     barred: float = 30.0

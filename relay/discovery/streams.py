@@ -23,7 +23,7 @@ from relay.discovery.driver import Clock
 from relay.discovery.onion_dial import NoTurn
 from relay.discovery.onion_stream import Drop, End, OnionStream, StreamId, StreamOptions, StreamStats
 from relay.primitives.endpoint import Endpoint
-from relay.primitives.errors import ConnectTimeout, DecodeError, ProxyFailed, Retry, TransportError
+from relay.primitives.errors import ConnectTimeout, DecodeError, ProxyFailed, Retry, SamFailed, TransportError
 from relay.protocols.discv5 import Address, Event, Failure, Reason, SessionEstablished
 
 __all__ = ["Dial", "OnionStreams", "Sink"]
@@ -103,6 +103,7 @@ class OnionStreams:
         self._sink: Sink | None = None
         self._serial = 0
         self._closed = False
+        self._left_at = float("-inf")
         # All in the order of their last packet, so that the first one is idle for longest.
         self._open: dict[Address, OnionStream] = {}
         self._dialing: dict[Endpoint, _Dialing] = {}
@@ -153,6 +154,10 @@ class OnionStreams:
         """
         self._serial += 1
         return OnionStream(self, StreamId(self._serial), circuit)
+
+    def leave(self) -> None:
+        """Have the streams of now that we dialed end as soon as nothing is said on them; later ones stay."""
+        self._left_at = self._clock.time()
 
     def close(self) -> None:
         """Cut all streams, cancel all dials; nothing is sent or reported any more."""
@@ -302,8 +307,12 @@ class OnionStreams:
 
     def _failed(self, to: Endpoint, error: TransportError) -> None:
         self.stats.dials_failed += 1
-        # Without a reply code it is the proxy that does not work, which says nothing about the node.
-        ours = isinstance(error, NoTurn) or (isinstance(error, ProxyFailed) and not error.code)
+        # Without a reply code it is the proxy or bridge that does not work: that says nothing of the node.
+        ours = (
+            isinstance(error, NoTurn)
+            or (isinstance(error, ProxyFailed) and not error.code)
+            or (isinstance(error, SamFailed) and not error.result)
+        )
         # Some circuits are slow where the next one is not: a dial that we gave up may be tried again at once.
         late = isinstance(error, ConnectTimeout)
         _log.debug("discovery dial failed", cause=str(error), ours=ours)
@@ -380,12 +389,18 @@ class OnionStreams:
         for stream in late:
             self._end(stream, End.UNPROVED)
         for stream in list(self._open.values()):
-            if stream.used + min(options.idle, options.idle_accepted) > now:
+            if stream.used + min(options.idle, options.idle_accepted, options.idle_left) > now:
                 break
-            if stream.used + (options.idle if stream.is_dialed else options.idle_accepted) <= now:
+            if stream.used + self._idle(stream) <= now:
                 self._end(stream, End.IDLE)
         if self._open:
             self._after(options.sweep, self._sweep)
+
+    def _idle(self, stream: OnionStream) -> float:
+        """Return how long a stream may be without a packet."""
+        if not stream.is_dialed:
+            return self.options.idle_accepted
+        return self.options.idle_left if stream.opened_at <= self._left_at else self.options.idle
 
     def _read_on(self) -> None:
         waiting, self._backlog = self._backlog, {}

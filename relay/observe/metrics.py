@@ -31,11 +31,12 @@ from relay.observe.snapshot import (
     MetricsSource,
     PeerKind,
 )
+from relay.observe.stem_metrics import stem_metrics
 from relay.relaying.counters import RelayCounters
 
 __all__ = ["Metrics"]
 
-NETWORKS: Final = ("onion", "ipv4", "ipv6")
+NETWORKS: Final = ("onion", "i2p", "ipv4", "ipv6")
 STATIC_STATES: Final = ("loaded", "rejected", "connected")
 POOL_EXITS: Final = ("evicted", "replaced", "expired")
 
@@ -133,6 +134,7 @@ class _Reader(Collector):
         yield from chain_metrics(now.transactions.chain)
         yield from discovery_metrics(now)
         yield from private_metrics(now.private)
+        yield from stem_metrics(now.transactions.stems)
         yield from _rpc(now)
         yield from _stalls(self._stalls)
         # Not Python's version, nor the system's: they tell one relay from another.

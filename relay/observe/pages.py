@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from relay.observe.loop_stall import LoopStallMonitor
 from relay.observe.metrics import Metrics
+from relay.observe.status_page.site import Asked, Found, StatusSite
 
 __all__ = ["HttpRequest", "Page", "Pages", "Readiness"]
 
@@ -40,7 +41,7 @@ INDEX: Final = """<!doctype html>
 """
 
 
-class HttpRequest(Protocol):
+class HttpRequest(Asked, Protocol):
     """The part of a request that is looked at."""
 
     @property
@@ -92,6 +93,7 @@ class Pages:
         stalls: shown by /healthz.
         readiness: what has to be so; read at each request.
         clock: monotonic seconds.
+        site: the status page; None for a list of links in its place.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class Pages:
         readiness: Callable[[], Sequence[Readiness]],
         *,
         clock: Callable[[], float],
+        site: StatusSite | None = None,
     ) -> None:
+        self._site = site
         self._metrics = metrics
         self._stalls = stalls
         self._readiness = readiness
@@ -115,13 +119,17 @@ class Pages:
             "/readyz": self._ready_page,
         }
 
-    async def answer(self, request: HttpRequest) -> Page:
+    async def answer(self, request: HttpRequest) -> Page | Found:
         """Answer one request."""
         route = self._routes.get(request.path)
-        if route is None:
+        site = self._site if self._site is not None and self._site.has(request.path) else None
+        if route is None and site is None:
             return Page(404, b"no such page\n")
         if request.method not in ("GET", "HEAD"):
             return Page(405, b"method not allowed\n", headers={**SAFE, "Allow": "GET, HEAD"})
+        if site is not None:
+            return site.answer(request)
+        assert route is not None
         return route(prefers_json(request.headers.get("Accept", "")))
 
     def _metrics_page(self, as_json: bool) -> Page:

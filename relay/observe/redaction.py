@@ -1,4 +1,4 @@
-"""Keeps secrets, and in only-onion everything that tells where a peer is, out of whatever is logged.
+"""Keeps secrets, and in only-onion and only-i2p all that tells where a peer is, out of whatever is logged.
 
 It works on values of any kind, at any depth, and on finished texts such as tracebacks: what it returns holds
 nothing but str, int, float, bool, None, lists and dicts, so no renderer calls a repr later that tells more.
@@ -36,6 +36,11 @@ _SECRET_TEXT: Final = re.compile(r"ED25519-V3:[A-Za-z0-9+/=]+")  # tor's form of
 
 _RECORD: Final = re.compile(r"enr:[A-Za-z0-9_=-]{8,}")
 _ONION: Final = re.compile(r"[a-z2-7]{56,}(?:\.onion)?", re.IGNORECASE)
+_I2P: Final = re.compile(
+    r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.i2p(?![a-z0-9])|(?<![a-z0-9])[a-z2-7]{52}(?![a-z0-9])", re.IGNORECASE
+)
+_DESTINATION: Final = re.compile(r"[A-Za-z0-9~-]{400,}={0,2}")
+"""An I2P destination in base64; with its private keys it looks the same, so it is never logged."""
 _URL_HOST: Final = re.compile(r"(?<=@)[^\s@/?:\[\]<>]+(?=:)")
 _DOTTED: Final = re.compile(r"(?:[0-9]+\.){3,}[0-9]+")
 _COLONS: Final = re.compile(r"(?:[0-9a-f]*:){2,}[0-9a-f]*", re.IGNORECASE)
@@ -45,8 +50,8 @@ class Redactor:
     """Redacts values by the name of the field that they stand in.
 
     Args:
-        hide_addresses: IPs, onion addresses and records are masked; for only-onion without --log-addresses.
-            Loopback stays: it is no one's address, and our own listeners are there.
+        hide_addresses: IPs, onion addresses and records are masked; for only-onion and only-i2p,
+            without --log-addresses. Loopback stays: it is no one's address, and our own listeners are there.
     """
 
     def __init__(self, *, hide_addresses: bool) -> None:
@@ -60,9 +65,9 @@ class Redactor:
             self._folders.append((path.rstrip("/"), name))
             self._folders.sort(key=lambda each: -len(each[0]))  # what lies within another goes first
 
-    def allow_own(self, onion: str) -> None:
-        """Let our own address, "<56>.onion", pass in OWN_FIELDS."""
-        self._own.add(onion.lower())
+    def allow_own(self, address: str) -> None:
+        """Let an address of our own, "<56>.onion" or "<52>.b32.i2p", pass in OWN_FIELDS."""
+        self._own.add(address.lower())
 
     def field(self, name: str, value: object) -> object:
         """Return what may be logged of a value."""
@@ -74,13 +79,14 @@ class Redactor:
 
     def text(self, name: str, text: str) -> str:
         """Return what may be logged of a text."""
-        text = _SECRET_TEXT.sub(MASK, text)
+        text = _DESTINATION.sub(MASK, _SECRET_TEXT.sub(MASK, text))
         if not self._hide_addresses:
             return text
         for path, shown in self._folders:
             text = text.replace(path, shown)
         text = _RECORD.sub("<enr>", text)
         text = _ONION.sub(lambda found: self._unless_own(name, found.group(), "<onion>"), text)
+        text = _I2P.sub(lambda found: self._unless_own(name, found.group(), "<i2p>"), text)
         text = _COLONS.sub(_ipv6, _DOTTED.sub(_ipv4, text))
         text = _URL_HOST.sub(lambda found: self._url_host(name, found.group()), text)
         if name in HOST_FIELDS and not _says_nothing(text):

@@ -28,6 +28,7 @@ class PeerInfo:
         eth_version: the version that is run.
         earliest, latest, latest_hash: its block range as far as known; None before eth/69.
         included: of the transactions that it brought first, how many a block brings, on the moving average.
+        identity: which of our two identities it is a peer of; "" where there is one.
     """
 
     enode: str
@@ -45,6 +46,7 @@ class PeerInfo:
     latest: int | None
     latest_hash: bytes | None
     included: float | None = None
+    identity: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the object that admin_peers answers."""
@@ -64,7 +66,7 @@ class PeerInfo:
             "trusted": self.trusted,
             "static": self.static,
         }
-        return {
+        shown: dict[str, object] = {
             "enode": self.enode,
             "id": self.id,
             "name": self.name,
@@ -72,10 +74,11 @@ class PeerInfo:
             "network": network,
             "protocols": {"eth": eth},
         }
+        return shown | {"identity": self.identity} if self.identity else shown
 
 
-def peer_info(session: PeerSession, included: float | None = None) -> PeerInfo:
-    """Describe a joined peer; included: see `PeerInfo`."""
+def peer_info(session: PeerSession, included: float | None = None, identity: str = "") -> PeerInfo:
+    """Describe a joined peer; included, identity: see `PeerInfo`."""
     assert session.public_key is not None
     assert session.hello is not None
     assert session.eth is not None
@@ -99,6 +102,7 @@ def peer_info(session: PeerSession, included: float | None = None) -> PeerInfo:
         latest=status.latest if ranged else None,
         latest_hash=status.latest_hash if ranged else None,
         included=included,
+        identity=identity,
     )
 
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["DialOptions", "PeeringOptions"]
+__all__ = ["DialOptions", "EvictionOptions", "PeeringOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionOptions:
+    """When an inbound peer gives its place to a newcomer; see `relay.peering.eviction`.
+
+    Attributes:
+        enabled: if not, a full set refuses everybody, as geth's does.
+        share_of_measure: one inbound place in so many is kept by each measure of worth.
+        share_of_door: one in so many may be held by newcomers that others made room for.
+        grace: seconds in which a peer that joined is not sent away.
+        exile: seconds in which a peer that was sent away, or one of its network group, makes nobody give way.
+    """
+
+    enabled: bool = True
+    share_of_measure: int = 8
+    share_of_door: int = 8
+    grace: float = 120.0
+    exile: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +40,7 @@ class PeeringOptions:
         slice_seconds: the same bound in time.
         handshake_timeout: seconds for each phase of the handshake (geth: handshakeTimeout).
         handshake_timeout_tor: the same where the connection runs through Tor.
-        ping_interval: seconds of silence after which a ping is sent (geth: pingInterval).
+        ping_interval: seconds between two pings, whatever else passes (geth: pingInterval).
         read_timeout: seconds without a byte after which a peer is dropped (geth: frameReadTimeout).
         read_timeout_tor: the same through Tor.
         write_timeout: seconds in which nothing of what waits is taken (geth: frameWriteTimeout).
@@ -30,6 +49,7 @@ class PeeringOptions:
         busy_bytes: bytes that wait for a peer above which it is not `writable`; writable again at a quarter.
         overflow_bytes: bytes that wait for a peer above which it is dropped.
         sweep_interval: seconds between two looks at all deadlines: their granularity.
+        eviction: who gives way when no place is free.
     """
 
     max_peers: int = 50
@@ -50,6 +70,7 @@ class PeeringOptions:
     busy_bytes: int = 4 * 1024 * 1024
     overflow_bytes: int = 16 * 1024 * 1024
     sweep_interval: float = 1.0
+    eviction: EvictionOptions = field(default_factory=EvictionOptions)
 
     @property
     def max_dialed(self) -> int:
@@ -80,6 +101,10 @@ class DialOptions:
         settled: seconds after which a peer that leaves has not failed.
         max_history: candidates whose last dial is remembered; the oldest are forgotten first.
         idle: seconds between two looks at the candidate sources, which may also call `wake`.
+        stagger: seconds between two nodes that are dialed when the network is back.
+        until_return: seconds from our goodbye to the dial of one who is dialed anew: it may still have to
+            travel, and a second connection of one node is refused.
+        others_wait: seconds after the start in which places are kept for sources that have brought nobody.
         allow_private: candidates at loopback and private addresses are dialed, since we are there ourselves.
     """
 
@@ -94,4 +119,7 @@ class DialOptions:
     settled: float = 60.0
     max_history: int = 4096
     idle: float = 10.0
+    stagger: float = 0.25
+    until_return: float = 3.0
+    others_wait: float = 120.0
     allow_private: bool = False

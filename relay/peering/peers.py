@@ -28,6 +28,7 @@ from typing import Final, Protocol
 import structlog
 
 from relay.peering.admission import HandshakeGate, InboundThrottle
+from relay.peering.eviction import Eviction
 from relay.peering.interfaces import CapabilityHandler, EthHandler, PeerObserver, SilentObserver, Timers
 from relay.peering.options import PeeringOptions
 from relay.peering.session import PeerSession, Phase, printable
@@ -42,6 +43,7 @@ __all__ = ["PeerSet", "PeerWatcher"]
 
 _NO_HANDLERS: Final[Mapping[str, CapabilityHandler]] = {}
 _log = structlog.get_logger("relay.peering")
+_LABELS: Final = {Label.ONION: Network.ONION, Label.I2P: Network.I2P, Label.CLEARNET: Network.IPV4}
 
 
 class PeerWatcher(Protocol):
@@ -61,6 +63,7 @@ class PeerSet:
         hello: what we say of ourselves; may be replaced at any time.
         trusted: keys that no limit holds back.
         watcher: the dial scheduler, once there is one.
+        eviction: who gives way to a newcomer when no place is free.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class PeerSet:
         self.trusted: set[PublicKey] = set()
         self.watcher: PeerWatcher | None = None
         self.gate: Final = HandshakeGate(options, timers, now)
+        self.eviction: Final = Eviction(options.eviction, options.max_inbound, rand)
         self._throttle = InboundThrottle(options.inbound_throttle)
         self._live: set[PeerSession] = set()
         self._admitted: dict[PublicKey, list[PeerSession]] = {}
@@ -178,14 +182,13 @@ class PeerSet:
         """Make the protocol factory of a listener.
 
         Args:
-            listener: ONION for the one that Tor delivers to, whose peers have no address. Peers of any other
-                are of the network their address belongs to, and the throttle holds.
+            listener: ONION for the one that Tor delivers to and I2P for the router's, whose peers have no
+                address. Peers of the other are of the network their address belongs to; the throttle holds.
         """
-        onion = listener is Label.ONION
-        label = Network.ONION if onion else Network.IPV4
+        label = _LABELS[listener]
 
         def accept() -> PeerSession:
-            return PeerSession(self, inbound=True, label=label, via_tor=onion)
+            return PeerSession(self, inbound=True, label=label, via_tor=listener is not Label.CLEARNET)
 
         return accept
 
@@ -285,7 +288,7 @@ class PeerSet:
         session.start(connection)
 
     def _accept(self, session: PeerSession) -> None:
-        if session.label is not Network.ONION:
+        if session.label is Network.IPV4:
             self._place(session)
         self.observer.accepted(session.label)
         if session.endpoint is not None and not self._throttle.admits(session.endpoint, self.now()):
@@ -332,12 +335,34 @@ class PeerSet:
             raise SelfConnect("the other end is this node")
         if key in self._joined:
             raise AlreadyConnected("this node is connected already")
-        if session.trusted:
-            return
+        full = None if session.trusted else self._what_is_full(session)
+        if full and not (
+            session.inbound and self.eviction.may_ask(session, self._joined.values(), self.now())
+        ):
+            raise TooManyPeers(full)
+
+    def _what_is_full(self, session: PeerSession) -> str | None:
+        """Tell why there is no place left for a peer; None if there is one."""
         if len(self._joined) >= self.options.max_peers:
-            raise TooManyPeers(f"{len(self._joined)} peers are connected")
+            return f"{len(self._joined)} peers are connected"
         if session.inbound and self._inbound >= self.options.max_inbound:
-            raise TooManyPeers(f"{self._inbound} peers came in")
+            return f"{self._inbound} peers came in"
+        return None
+
+    def _make_room(self, session: PeerSession) -> None:
+        """Send another away if that is what it takes; spec: Bitcoin Core's AttemptToEvictConnection.
+
+        Raises:
+            TooManyPeers: nobody gives way.
+        """
+        full = None if session.trusted else self._what_is_full(session)
+        if full is None:
+            return
+        victim = self.eviction.victim(self._joined.values(), self.now())
+        if victim is None:
+            raise TooManyPeers(full)
+        self.eviction.happened(session, victim, self.now())
+        victim.disconnect(DisconnectReason.TOO_MANY_PEERS, "gave its place to a newcomer")
 
     def join(self, session: PeerSession) -> None:
         """Make a session that passed every check a peer, or hold it; see the rules of this module.
@@ -346,10 +371,12 @@ class PeerSet:
             PeerError: it may not stay after all.
         """
         self.check_room(session)
-        for other in self._rivals(session):
-            if self._precedes(other):
-                session.hold()
-                return
+        rivals = self._rivals(session)
+        if any(self._precedes(other) for other in rivals):
+            session.hold()
+            return
+        self._make_room(session)
+        for other in rivals:
             other.disconnect(DisconnectReason.ALREADY_CONNECTED, "the connection with precedence joined")
         self._seat(session)
 

@@ -8,13 +8,15 @@ widens the ways that were allowed at first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from relay.peering.anchors import Anchors
 from relay.peering.interfaces import CandidateSource, PeerObserver, SilentObserver
 from relay.peering.options import DialOptions
 from relay.peering.peers import PeerSet
@@ -31,6 +33,10 @@ __all__ = ["DialScheduler", "PeerDialer"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 _MIN_PAUSE: Final = 0.01  # seconds; timers may fire early by less
+_ANCHOR: Final = "anchor"
+_LEAST_SHARED: Final = 4  # dialed peers; fewer are not shared out among sources
+_MAX_ASIDE: Final = 64  # candidates that wait until their source has a place; the oldest go first
+_FREE: Final = frozenset({Network.ONION, Network.I2P})  # addresses that cost nothing, so tell no host
 _MAX_TAKES: Final = 4  # looks at a source per round: candidates may all be known already
 _log = structlog.get_logger("relay.peering")
 
@@ -75,6 +81,7 @@ class _Target:
     failures: int = 0
     parked: bool = False
     why: str = "first dial"
+    introducer: str = ""
     task: asyncio.Task[None] | None = None
 
 
@@ -83,6 +90,7 @@ class DialScheduler:
 
     Attributes:
         parked: static nodes that are not dialed any more before the set of nodes changes.
+        anchors: peers of the run before, dialed first; None where there is no memory of one.
     """
 
     def __init__(
@@ -95,6 +103,7 @@ class DialScheduler:
         rand: Callable[[int], bytes],
         observer: PeerObserver | None = None,
         sources: Sequence[CandidateSource] = (),
+        elsewhere: Callable[[PublicKey], bool] = lambda _: False,
     ) -> None:
         """Make a scheduler and have it told of the peers' changes; `run` does the work.
 
@@ -106,6 +115,7 @@ class DialScheduler:
             rand: random bytes, for jitter.
             observer: counts.
             sources: of candidates, asked in turn.
+            elsewhere: tells of a node that another identity of this process has, or is about to have.
         """
         self._peers = peers
         self._dialer = dialer
@@ -114,11 +124,17 @@ class DialScheduler:
         self._rand = rand
         self._observer: PeerObserver = observer or SilentObserver()
         self._sources = list(sources)
+        self._elsewhere = elsewhere
         self._static: dict[PublicKey, _Target] = {}
         self._candidates: dict[PublicKey, _Target] = {}
         self._trusted_by_file: set[PublicKey] = set()
         self._dialing = 0
         self._dialing_candidates = 0
+        self._dialing_of: Counter[str] = Counter()
+        self._begun = now()
+        self.anchors: Anchors | None = None
+        self._aside: deque[tuple[Node, str | None]] = deque(maxlen=_MAX_ASIDE)
+        self._returning: dict[PublicKey, bool] = {}
         self._wake = asyncio.Event()
         peers.watcher = self
 
@@ -224,11 +240,45 @@ class DialScheduler:
         self._wake.set()
 
     def network_back(self) -> None:
-        """Forget failures that the network was to blame for: Tor or the host was away, and is back."""
-        for target in (*self._static.values(), *self._candidates.values()):
-            target.failures = 0
-            target.not_before = min(target.not_before, self._now())
+        """Forget failures that the network was to blame for: Tor or the host was away, and is back.
+
+        Everybody who was away with it comes back now, too. So nodes are dialed one after the other, in an
+        order of our own.
+        """
+        now, stagger = self._now(), self._options.stagger
+        for targets, most in ((self._static, len(self._static)), (self._candidates, _MAX_ASIDE)):
+            shuffled = sorted(targets.values(), key=lambda _: self._rand(4))
+            for place, target in enumerate(shuffled):
+                target.failures = 0
+                if target.not_before > now:
+                    target.not_before = now + place % most * stagger
         self._wake.set()
+
+    def renew(self, public_key: PublicKey) -> bool:
+        """Part from a peer that was dialed and dial it anew soon; its place is kept until that has ended.
+
+        Returns:
+            Whether it is such a peer.
+        """
+        session, target = self._peers.get(public_key), self._find(public_key)
+        if session is None or session.inbound or target is None or target.task is not None:
+            return False
+        self._returning[public_key] = False
+        session.disconnect(DisconnectReason.REQUESTED, "it is dialed anew")
+        return True
+
+    def is_connected(self, public_key: PublicKey) -> bool:
+        """Whether this node is a peer."""
+        return self._peers.get(public_key) is not None
+
+    def is_static(self, public_key: PublicKey) -> bool:
+        """Whether the user wants this node connected."""
+        return public_key in self._static
+
+    def is_dialing(self, public_key: PublicKey) -> bool:
+        """Whether a dial of this node is under way."""
+        target = self._find(public_key)
+        return target is not None and target.task is not None
 
     def peer_joined(self, session: PeerSession) -> None:
         """See PeerWatcher."""
@@ -243,8 +293,13 @@ class DialScheduler:
             if self._now() - session.joined_at >= self._options.settled:
                 target.failures = 0
                 target.why = f"it left: {session.departure.category}"
-            elif not session.inbound:
+            elif not session.inbound and session.public_key not in self._returning:
                 self._count(target, session.departure)
+        if session.public_key in self._returning and session.slot >= 0:
+            self._returning[session.public_key] = True
+            if target is not None:
+                target.why = "a new connection in place of an old one"
+                target.not_before = self._now() + self._options.until_return
         self._wake.set()
 
     # -- the work --------------------------------------------------------------------------------------
@@ -254,6 +309,7 @@ class DialScheduler:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
+                self._start_returning(tasks)
                 self._start_static(tasks)
                 self._start_candidates(tasks)
                 with suppress(TimeoutError):
@@ -263,14 +319,24 @@ class DialScheduler:
     def _pause(self) -> float | None:
         """Seconds until a static node is due. Those due now wait for a place, and its release wakes us."""
         now = self._now()
+        returning = [each for each in map(self._find, self._returning) if each is not None]
         due = [
             target.not_before - now
-            for target in self._static.values()
+            for target in (*self._static.values(), *returning)
             if target.not_before > now and not target.parked and target.task is None
         ]
         if self._sources:
             due.append(self._options.idle)
         return max(_MIN_PAUSE, min(due)) if due else None
+
+    def _start_returning(self, tasks: asyncio.TaskGroup) -> None:
+        """Dial those anew that have left for it; one that has come by itself meanwhile need not be dialed."""
+        for key in [key for key, has_left in self._returning.items() if has_left]:
+            target = self._find(key)
+            if target is None or (target.task is None and self._peers.knows(key)):
+                del self._returning[key]
+            elif target.task is None and target.not_before <= self._now():
+                self._start(tasks, target)
 
     def _start_static(self, tasks: asyncio.TaskGroup) -> None:
         now = self._now()
@@ -279,37 +345,91 @@ class DialScheduler:
                 return
             if target.parked or target.task is not None or target.not_before > now:
                 continue
-            if self._peers.knows(key) or key == self._peers.public_key or not self._room_for(key):
+            if not self._is_new(key) or not self._room_for(key):
                 continue
             self._start(tasks, target)
+
+    def _is_new(self, key: PublicKey) -> bool:
+        """Whether a node is neither a peer, nor about to be one, nor we ourselves."""
+        return not (self._peers.knows(key) or key == self._peers.public_key or self._elsewhere(key))
 
     def _room_for(self, key: PublicKey) -> bool:
         return key in self._peers.trusted or len(self._peers) < self._peers.options.max_peers
 
     def _start_candidates(self, tasks: asyncio.TaskGroup) -> None:
+        self._start_anchors(tasks)
+        full: set[str] = set()
+        if self._free_for_candidates() > 0:
+            again, self._aside = self._aside, deque(maxlen=_MAX_ASIDE)
+            for node, why in again:
+                self._start_candidate(tasks, node, why, full)
         for _ in range(_MAX_TAKES):
             free = self._free_for_candidates()
             taken = (
                 [(source, node) for source in self._sources for node in source.take(free)] if free > 0 else []
             )
-            for source, node in taken[:free]:
-                target = self._candidate(node)
-                if target is not None:
-                    target.why = source.why(node.public_key) or target.why
-                    self._start(tasks, target)
+            for source, node in taken:
+                self._start_candidate(tasks, node, source.why(node.public_key), full)
             if not taken:
                 return
 
+    def _start_anchors(self, tasks: asyncio.TaskGroup) -> None:
+        room = self._peers.options.max_peers - len(self._peers)
+        for node in self.anchors.take(room) if self.anchors is not None else ():
+            target = self._candidate(node)
+            if target is not None and self._dialing < self._options.max_pending:
+                target.why = target.introducer = _ANCHOR
+                self._start(tasks, target)
+
+    def _start_candidate(self, tasks: asyncio.TaskGroup, node: Node, why: str | None, full: set[str]) -> None:
+        """Dial a candidate, or put it aside: `full` are the sources that have enough, as far as looked."""
+        introducer = (why or "").partition(":")[0]
+        if introducer not in full and self._holds_enough(introducer):
+            full.add(introducer)
+        if introducer in full or self._free_for_candidates() <= 0:
+            self._aside.append((node, why))
+            return
+        target = self._candidate(node)
+        if target is not None:
+            target.why = why or target.why
+            target.introducer = introducer
+            self._start(tasks, target)
+
+    def _holds_enough(self, introducer: str) -> bool:
+        """Whether a source has its share of the places: half, where others have brought peers, or may yet.
+
+        Who poisons one source of nodes shall not own every place. Where there is no other, it must do.
+        """
+        most = self._peers.options.max_dialed
+        if most < _LEAST_SHARED:
+            return False
+        held = self._dialing_of + Counter(self._introducers())
+        others = any(name not in {introducer, _ANCHOR} for name in held)
+        if not others and self._now() - self._begun >= self._options.others_wait:
+            return False
+        return held[introducer] >= (most + 1) // 2
+
+    def _introducers(self) -> Iterator[str]:
+        """Give the source of each dialed candidate that has joined."""
+        for session in self._peers.sessions():
+            target = None if session.inbound else self._find(session.public_key)
+            if target is not None and target.task is None and not target.static:
+                yield target.introducer
+
     def _free_for_candidates(self) -> int:
-        # As geth's freeDialSlots: twice the free places, since most candidates do not answer.
+        # As geth's freeDialSlots: twice the free places, since most candidates do not answer. Not so while
+        # places are held for anchors, which would be taken then.
         options = self._peers.options
-        places = min(options.max_dialed - self._peers.dialed, options.max_peers - len(self._peers))
-        return min(places * 2 - self._dialing_candidates, self._options.max_pending - self._dialing)
+        held = self.anchors.held if self.anchors is not None else 0
+        places = min(options.max_dialed - self._peers.dialed, options.max_peers - len(self._peers)) - held
+        places -= sum(self._returning.values())
+        dials = places if held else places * 2
+        return min(dials - self._dialing_candidates, self._options.max_pending - self._dialing)
 
     def _candidate(self, node: Node) -> _Target | None:
         """Return what is known of a candidate; None when it is not to be dialed now."""
         key = node.public_key
-        if key in self._static or key == self._peers.public_key or self._peers.knows(key):
+        if key in self._static or not self._is_new(key):
             return None
         target = self._candidates.get(key)
         if target is None:
@@ -338,13 +458,16 @@ class DialScheduler:
     def _start(self, tasks: asyncio.TaskGroup, target: _Target) -> None:
         target.not_before = self._now() + self._history(target.plan)
         self._dialing += 1
-        self._dialing_candidates += not target.static
+        self._dialing_candidates += self._is_candidate(target)
+        self._dialing_of[target.introducer] += not target.static
         target.task = tasks.create_task(self._dial(target), name="dial")
 
+    def _is_candidate(self, target: _Target) -> bool:
+        """Whether its dial is one for a free place: a place of its own is kept for who returns."""
+        return not target.static and target.node.public_key not in self._returning
+
     def _history(self, plan: DialPlan) -> float:
-        exempt = all(
-            each.endpoint.network is Network.ONION or each.endpoint.is_private for each in plan.targets
-        )
+        exempt = all(each.endpoint.network in _FREE or each.endpoint.is_private for each in plan.targets)
         return self._options.history_exempt if exempt else self._options.history
 
     async def _dial(self, target: _Target) -> None:
@@ -375,7 +498,9 @@ class DialScheduler:
                 sessions[0].abort("dial cancelled")
             target.task = None
             self._dialing -= 1
-            self._dialing_candidates -= not target.static
+            self._dialing_candidates -= self._is_candidate(target)
+            self._returning.pop(target.node.public_key, None)
+            self._dialing_of[target.introducer] -= not target.static
             self._wake.set()
 
     async def _connect(self, target: _Target, factory: Callable[[], PeerSession]) -> None:

@@ -112,7 +112,7 @@ class PeerSession(asyncio.Protocol):
         public_key: of a dialed peer from the start, of others once the RLPx handshake is done.
         endpoint: where it was dialed or came from; None for peers of the onion listener.
         label: network class: of the dialed address, or of the listener it came in by.
-        via_tor: whether it runs through Tor, so that slower deadlines hold.
+        via_tor: whether it runs through Tor or I2P, so that slower deadlines hold.
         inbound, static, trusted: how it came about.
         hello: the peer's Hello; None before HELLO is over.
         eth: the eth version that is run.
@@ -139,11 +139,9 @@ class PeerSession(asyncio.Protocol):
         "_read_at",
         "_seen_flushed",
         "_seen_in",
-        "_seen_out",
         "_sink",
         "_stash",
         "_transport",
-        "_wrote_at",
         "bytes_in",
         "bytes_out",
         "connected_at",
@@ -207,8 +205,8 @@ class PeerSession(asyncio.Protocol):
         self._early: bytearray | None = None
         self._stash: list[Message] | None = None
         self._cork: list[bytes] = []
-        self._seen_in = self._seen_out = self._seen_flushed = 0
-        self._phase_since = self._read_at = self._wrote_at = self._flushed_at = self._pinged_at = 0.0
+        self._seen_in = self._seen_flushed = 0
+        self._phase_since = self._read_at = self._flushed_at = self._pinged_at = 0.0
 
     # -- for handlers ----------------------------------------------------------------------------------
 
@@ -376,7 +374,7 @@ class PeerSession(asyncio.Protocol):
         self._sink = handler
         self._enter(Phase.JOINED)
         now = self.joined_at = self._phase_since
-        self._read_at = self._wrote_at = self._flushed_at = self._pinged_at = now
+        self._read_at = self._flushed_at = self._pinged_at = now
         if held and self._transport is not None:
             self._transport.resume_reading()
 
@@ -578,15 +576,11 @@ class PeerSession(asyncio.Protocol):
         elif now - self._flushed_at >= options.write_timeout:
             self.abort("write stalled")
             return
-        if self.bytes_out != self._seen_out:
-            self._seen_out = self.bytes_out
-            self._wrote_at = now
         self._ping(now, options.ping_interval)
 
     def _ping(self, now: float, interval: float) -> None:
-        # Silence of either side: ours lets the peer drop us; theirs may be of one that pings once a minute.
-        quiet_since = min(self._wrote_at, self._read_at)
-        if now - quiet_since < interval or now - self._pinged_at < interval:
+        # Whatever else passes, as geth does: who counts our pings learns neither what we are nor what we do.
+        if now - self._pinged_at < interval:
             return
         assert self._connection is not None
         self._pinged_at = now

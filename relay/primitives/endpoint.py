@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from relay.primitives.errors import DecodeError
+from relay.primitives.i2p import I2P_PORT, is_i2p, parse_i2p
 from relay.primitives.onion import is_onion, parse_onion
 
 __all__ = ["Endpoint", "Network", "parse_host", "parse_port"]
@@ -28,6 +29,7 @@ class Network(StrEnum):
     IPV4 = "ipv4"
     IPV6 = "ipv6"
     ONION = "onion"
+    I2P = "i2p"
     DNS = "dns"
     """A name; resolved only where the mode allows IPs and resolving."""
 
@@ -38,8 +40,8 @@ class Endpoint:
 
     Attributes:
         network: what kind of host it is.
-        host: IP literal in its shortest form, onion address or name in lower case; no brackets.
-        port: 1 to 65535 where it is to be dialed.
+        host: IP literal in its shortest form, onion or I2P address or name in lower case; no brackets.
+        port: 1 to 65535 where it is to be dialed; I2P has none, which is 0.
     """
 
     network: Network
@@ -51,17 +53,24 @@ class Endpoint:
         """Check a host and a port.
 
         Raises:
-            DecodeError: see `parse_host`; or the port is not from 0 to 65535.
+            DecodeError: see `parse_host`; or the port is not from 0 to 65535, or not 0 with an I2P address.
         """
         network, canonical = parse_host(host)
         if not 0 <= port <= 0xFFFF:
             raise DecodeError(f"port {port} is not between 0 and 65535")
+        if network is Network.I2P and port != I2P_PORT:
+            raise DecodeError(f"port {port}: an I2P address has no port; write 0")
         return cls(network, canonical, port)
 
     @property
     def is_ip(self) -> bool:
         """Whether the host is an IP literal."""
         return self.network is Network.IPV4 or self.network is Network.IPV6
+
+    @property
+    def can_be_dialed(self) -> bool:
+        """Whether the port is one that can be: there is no port 0, but for I2P, which knows no other."""
+        return (self.port == I2P_PORT) is (self.network is Network.I2P)
 
     @property
     def is_loopback(self) -> bool:
@@ -87,8 +96,8 @@ def parse_host(host: str) -> tuple[Network, str]:
     """Classify a host and bring it to its canonical form.
 
     Raises:
-        DecodeError: neither an IP literal, an onion address of version 3, nor a host name; or a name that a
-            resolver would read as a number.
+        DecodeError: neither an IP literal, an onion address of version 3, an I2P address in base32, nor a
+            host name; or a name that a resolver would read as a number.
     """
     if "%" not in host:
         try:
@@ -97,6 +106,8 @@ def parse_host(host: str) -> tuple[Network, str]:
             pass
     if is_onion(host):
         return Network.ONION, parse_onion(host.rstrip("."))
+    if is_i2p(host):
+        return Network.I2P, parse_i2p(host.rstrip("."))
     return Network.DNS, _name(host)
 
 

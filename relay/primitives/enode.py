@@ -1,6 +1,7 @@
 """Enode URLs: enode://<128 hex digits>@<host>:<tcp port>?discport=<udp port>.
 
-The rules are go-ethereum's (p2p/enode/urlv4.go); hosts may be onion addresses as well.
+The rules are go-ethereum's (p2p/enode/urlv4.go); hosts may be onion addresses as well, or I2P ones:
+enode://<128 hex digits>@<52 characters>.b32.i2p:0, where the port is always 0.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Enode:
 
     Attributes:
         public_key: the node's identity, a point of the curve.
-        host: IP literal, onion address or name, canonical as in Endpoint; None when the URL has none.
-        tcp: port of RLPx; 0 when there is none.
+        host: IP literal, onion or I2P address or name, canonical as in Endpoint; None when the URL has none.
+        tcp: port of RLPx; 0 when there is none, and with I2P, which knows no ports.
         udp: port of discovery; that of tcp unless discport says otherwise.
     """
 

@@ -17,7 +17,8 @@ RelayError
 │   ├ DialRefused         our own policy forbids the dial
 │   ├ ConnectFailed       refused, reset, unreachable
 │   ├ ConnectTimeout      no answer in time
-│   └ ProxyFailed         the SOCKS proxy said no, with its reply code
+│   ├ ProxyFailed         the SOCKS proxy said no, with its reply code
+│   └ SamFailed           the SAM bridge of I2P said no, with its result
 └ LocalError              our own side: configuration, files, Tor; ends the program with its exit code
     ├ UsageError          argv or configuration (exit code 2)
     ├ KeyFileError        a key file is unreadable, malformed or not ours
@@ -46,6 +47,7 @@ __all__ = [
     "ProxyFailed",
     "RelayError",
     "Retry",
+    "SamFailed",
     "SelfConnect",
     "StorageError",
     "SubprotocolError",
@@ -186,6 +188,18 @@ class ProxyFailed(TransportError):
     def __init__(self, message: str = "", *, code: int = 0, retry: Retry | None = None) -> None:
         super().__init__(message, retry=retry)
         self.code: int = code
+
+
+class SamFailed(TransportError):
+    """The SAM bridge of I2P refused, or is none.
+
+    Attributes:
+        result: its word for it, such as CANT_REACH_PEER; empty when it said none that it should.
+    """
+
+    def __init__(self, message: str = "", *, result: str = "", retry: Retry | None = None) -> None:
+        super().__init__(message, retry=retry)
+        self.result: str = result
 
 
 class LocalError(RelayError):

@@ -1,7 +1,7 @@
 """I2P addresses: the hash of a destination, its name in base32, and destinations as SAM spells them.
 
 An address is a hash of 32 bytes. The destination itself, 391 bytes or more, is what I2P connects to; a router
-finds it by the hash. There is no port: see docs/adr on I2P.
+finds it by the hash. There is no port: see docs/adr/0010-i2p-by-sam.md.
 Spec: geti2p.net, "Naming and Addressbook" (base32 names), "Common structures" (Destination, certificates).
 """
 

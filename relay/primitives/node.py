@@ -10,6 +10,7 @@ from relay.primitives.enode import Enode
 from relay.primitives.enr import PREFIX as ENR_PREFIX
 from relay.primitives.enr import NodeRecord
 from relay.primitives.errors import DecodeError
+from relay.primitives.i2p import I2P_PORT
 from relay.primitives.keys import NodeId, PublicKey, node_id
 
 __all__ = ["Node"]
@@ -45,25 +46,28 @@ class Node:
     @classmethod
     def from_enode(cls, source: Enode) -> Node:
         """Make a node of an enode URL; without host or TCP port it has no endpoint."""
-        if source.host is None or not source.tcp:
+        if source.host is None:
             return cls(source.public_key, ())
-        return cls(source.public_key, (Endpoint.parse(source.host, source.tcp),))
+        endpoint = Endpoint.parse(source.host, source.tcp)
+        return cls(source.public_key, (endpoint,) if endpoint.can_be_dialed else ())
 
     @classmethod
     def from_record(cls, record: NodeRecord) -> Node:
-        """Make a node of a record: IPv4, IPv6, onion, as far as it has them with a TCP port."""
+        """Make a node of a record: IPv4, IPv6, onion, as far as it has them with a TCP port, and I2P."""
         # enr.md: without tcp6 the port tcp holds for IPv6 as well; the onion service has it too.
         found = (
             (Network.IPV4, record.ip, record.tcp),
             (Network.IPV6, record.ip6, record.tcp6 or record.tcp),
             (Network.ONION, record.onion3, record.tcp),
         )
-        endpoints = (
+        endpoints = [
             # Only IPv6 has a second form, the mapped IPv4 address; an onion's check is too dear to do twice.
             Endpoint.parse(host, port) if network is Network.IPV6 else Endpoint(network, host, port)
             for network, host, port in found
             if host is not None and port
-        )
+        ]
+        if record.i2p is not None:
+            endpoints.append(Endpoint(Network.I2P, record.i2p, I2P_PORT))
         return cls(record.public_key, tuple(endpoints), record)
 
     @property
@@ -75,6 +79,11 @@ class Node:
     def onion(self) -> Endpoint | None:
         """The onion address, if it has one."""
         return next((each for each in self.endpoints if each.network is Network.ONION), None)
+
+    @property
+    def i2p(self) -> Endpoint | None:
+        """The I2P address, if it has one."""
+        return next((each for each in self.endpoints if each.network is Network.I2P), None)
 
     @property
     def ips(self) -> tuple[Endpoint, ...]:

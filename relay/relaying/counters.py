@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from relay.relaying.chain_data.counters import ProxyCounters
+from relay.relaying.stem_counters import StemCounters
 
 __all__ = ["RelayCounters"]
 
@@ -45,6 +46,7 @@ class RelayCounters:
         cells_served: cells given as answers.
         cells_timeouts: requests for cells that were not answered in time.
         chain: what answering requests for chain data counts.
+        stems: what passing transactions on before they are gossiped counts.
         verdicts: rulings of a node on transactions of peers, by outcome; overflow: no room to wait for one.
         included: transactions of the pool that a block brought.
         range_polls: questions for headers, to find the head.
@@ -100,6 +102,7 @@ class RelayCounters:
         "requests",
         "seen",
         "served",
+        "stems",
         "submitted",
         "verdicts",
     )
@@ -144,6 +147,7 @@ class RelayCounters:
         self.cells_served = 0
         self.cells_timeouts = 0
         self.chain = ProxyCounters()
+        self.stems = StemCounters()
         self.verdicts: Counter[str] = Counter()
         self.held_back = 0
         self.included = 0

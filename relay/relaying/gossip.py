@@ -4,6 +4,8 @@ Whole to the square root of all peers, announced to the others; large ones are a
 get the whole ones depends on the sender, so that the nonces of one sender take the same way: senders fall
 into buckets by a keyed hash, and each bucket has its own set of direct peers until a peer joins or leaves.
 
+With `--tx-trickle` a peer is told at moments of its own (`relay.relaying.trickling`) in place of at once.
+
 Transactions with the same audience form a piece, which is encoded and compressed once; a peer's message is
 put together from pieces, and peers with the same pieces get the same bytes.
 """
@@ -18,7 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 from relay.chain.transactions import BLOB
 from relay.primitives.hashing import keccak256
+from relay.protocols.pyrelay.messages import NAME as RELAY
+from relay.protocols.pyrelay.stems import Padding
 from relay.relaying.packing import Piece, announcement, pieces_of, transactions
+from relay.relaying.trickling import Trickle
 
 if TYPE_CHECKING:
     from relay.relaying.counters import RelayCounters
@@ -64,11 +69,14 @@ class Gossip:
         "_loop",
         "_options",
         "_outboxes",
+        "_padding",
         "_pool",
+        "_rand",
         "_refilled",
         "_roster",
         "_table_a",
         "_table_b",
+        "_trickle",
         "batch",
     )
 
@@ -101,6 +109,11 @@ class Gossip:
         self._flush_handle: Handle | None = None
         self._drain_handle: Handle | None = None
         self._outboxes: dict[RelayPeer, None] = {}
+        self._rand = rand
+        self._padding = options.stem.padding
+        self._trickle: Trickle | None = None
+        if options.trickle.is_on:
+            self._trickle = Trickle(roster, pool, options.trickle, loop, rand, self._tell)
         self.batch: list[PooledTx] = []
 
     def flush(self) -> None:
@@ -115,13 +128,20 @@ class Gossip:
         self.publish(batch)
 
     def publish(self, batch: Sequence[PooledTx]) -> None:
-        """Push or announce each transaction to every peer that does not know it."""
+        """Push or announce each transaction to every peer that does not know it, now or at its moment."""
+        if self._trickle is None:
+            self._tell(batch, self._roster.connected)
+        else:
+            self._trickle.take(batch)
+
+    def _tell(self, batch: Sequence[PooledTx], among: int) -> None:
+        """Push or announce each transaction to those peers of a mask that do not know it."""
         if self._direct_generation != self._roster.generation:
             self._choose_direct()
         direct: _Plan = defaultdict(list)
         announced: _Plan = defaultdict(list)
         pieces: list[Piece] = []
-        for (todo, bucket), txs in self._audiences(batch).items():
+        for (todo, bucket), txs in self._audiences(batch, among).items():
             pushed = 0 if bucket < 0 else todo & self._direct[bucket]
             first = len(pieces)
             pieces.extend(pieces_of(txs, self._options.piece_bytes))
@@ -139,7 +159,8 @@ class Gossip:
 
     def joined(self, peer: RelayPeer) -> None:
         """Announce the pool to a new peer, the newest first, in slices (geth: syncTransactions)."""
-        peer.outbox.extend(self._pool.newest(self._options.outbox_count))
+        newest = self._pool.newest(self._options.outbox_count)
+        peer.outbox.extend(newest if self._trickle is None else self._trickle.greet(peer, newest, self.batch))
         if peer.outbox:
             self._outboxes[peer] = None
             self._drain_later(0.0)
@@ -154,6 +175,8 @@ class Gossip:
         """Forget what waits for a peer."""
         self._outboxes.pop(peer, None)
         peer.outbox.clear()
+        if self._trickle is not None:
+            self._trickle.left(peer)
 
     def direct_peers(self, signer: bytes) -> int:
         """Return the mask of peers that get transactions of this signer whole."""
@@ -161,9 +184,9 @@ class Gossip:
             self._choose_direct()
         return self._direct[(self._table_a[signer[3]] ^ self._table_b[signer[11]]) & self._bucket_mask]
 
-    def _audiences(self, batch: Sequence[PooledTx]) -> dict[tuple[int, int], list[PooledTx]]:
-        """Group by who lacks it and by bucket; marks all as known to all, since they are about to be told."""
-        connected = self._roster.connected
+    def _audiences(self, batch: Sequence[PooledTx], among: int) -> dict[tuple[int, int], list[PooledTx]]:
+        """Group by who lacks it and by bucket; marks all as known to those who are about to be told."""
+        fresh = None if self._trickle is None else self._trickle.fresh
         limit = self._options.pushed_bytes
         table_a, table_b, bucket_mask = self._table_a, self._table_b, self._bucket_mask
         one_way = self._everyone_direct
@@ -173,12 +196,13 @@ class Gossip:
         late = 0.0
         for tx in batch:
             known = tx.known
-            todo = connected & ~known
+            todo = among & ~known
             if not todo:
                 continue
-            tx.known = known | connected
-            relayed += 1
-            late += now - tx.arrived
+            tx.known = known | among
+            if fresh is None or tx.hash in fresh:
+                relayed += 1
+                late += now - tx.arrived
             if tx.size > limit:
                 key = (todo, _BLOBS if tx.type == BLOB else _LARGE)
             elif one_way:
@@ -214,6 +238,8 @@ class Gossip:
                 bodies = made[key] = list(transactions(chosen, self._options.packet_bytes))
             for body in bodies:
                 session.send_packed(TRANSACTIONS, body)
+            if self._padding:
+                self._pad(peer)
             frames += len(bodies)
             pushes += sum(len(pieces[number].txs) for number in numbers)
         self._counters.pushes += pushes
@@ -234,10 +260,18 @@ class Gossip:
                 bodies = made[key] = list(announcement(chosen, self._announcement_limit, masked=masked))
             for body in bodies:
                 peer.session.send_packed(NEW_POOLED_TRANSACTION_HASHES, body)
+            if self._padding:
+                self._pad(peer)
             frames += len(bodies)
             announcements += sum(len(pieces[number].txs) for number in numbers)
         self._counters.announcements += announcements
         return frames
+
+    def _pad(self, peer: RelayPeer) -> None:
+        """Send random bytes behind transactions: who measures what passes can't count them by length."""
+        if peer.session.speaks(RELAY):
+            padding = self._rand(int.from_bytes(self._rand(2), "big") % (self._padding + 1))
+            peer.session.send_to(RELAY, Padding.CODE, Padding(padding).encode())
 
     @property
     def _announcement_limit(self) -> int:

@@ -43,6 +43,7 @@ from relay.relaying.pool import PooledTx, TxPool
 from relay.relaying.recent import RecentHashes
 from relay.relaying.requests import PieceCache, Requests
 from relay.relaying.roster import RelayPeer, Roster
+from relay.relaying.stem import Stems
 from relay.relaying.verdict import Court
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class EthRelay:
     """Handler of eth sessions (`relay.peering.interfaces.EthHandler`) and the daemon's view of transactions.
 
     Attributes:
-        options, counters, pool, roster, fetcher, gossip, intake, own, chain, ranges: its parts, to be read.
+        options, counters, pool, roster, fetcher, gossip, intake, own, stems, chain, ranges: its parts, to be
+            read.
         blobs: the part for blob transactions; None where they are not relayed.
         publisher, private: who takes transactions of our own users out: of the pool, or past it.
     """
@@ -114,6 +116,18 @@ class EthRelay:
         self.ranges.source = self.chain
         self.ranges.on_blocks = self._new_blocks
         self.own = OwnTransactions(self.gossip, self.roster, self.pool, options, self.counters, loop, rand)
+        self.stems = Stems(
+            self.roster,
+            self.pool,
+            self._recent,
+            self._admission,
+            self.intake,
+            self.own,
+            options.stem,
+            self.counters,
+            loop,
+            rand,
+        )
         self._followed = NewBlocks(self.chain, Inclusions(self.pool, self.roster, self.counters), self.own)
         self.publisher: Publisher = self.own
         self.private: PrivateDesk | None = None
@@ -223,6 +237,7 @@ class EthRelay:
             return
         self.intake.left(peer)
         self.gossip.left(peer)
+        self.stems.left(peer)
         self.fetcher.left(peer)
         if self.blobs is not None:
             self.blobs.left(peer)
@@ -265,7 +280,8 @@ class EthRelay:
         try:
             tx_hash = transaction_hash(raw)
             self._check_fee(self._admission.decode(raw))
-            if tx_hash in self.pool or (self.private is not None and tx_hash in self.private):
+            underway = self.stems if self.private is None else self.private
+            if tx_hash in self.pool or tx_hash in underway:
                 raise InvalidTransaction(SERVER_ERROR, "already known", "known")
             tx = self._admission.admit(raw, tx_hash, local=True)
         except TransactionUndecodable as error:
@@ -276,6 +292,9 @@ class EthRelay:
         if self.private is not None:
             self._recent.discard(tx_hash)  # when it comes back it has to be news
             self.private.take(tx)
+            return tx_hash
+        if self.stems.begin(tx):
+            self.counters.submitted += 1
             return tx_hash
         known = self.fetcher.arrived(tx_hash, tx.type, tx.size, pushed=False)
         entry = PooledTx(tx, wire(raw), known, self._loop.time(), local=True)
@@ -344,7 +363,9 @@ class EthRelay:
             self.fetcher.announced(peer, *decode_announcement(payload))
 
     def _get_pooled_transactions(self, peer: RelayPeer, _code: int, payload: bytes) -> None:
-        self.requests.pooled_transactions(peer.session, payload)
+        self.requests.pooled_transactions(
+            peer.session, payload, peer.bit if self.options.trickle.is_on else 0
+        )
 
     def _nothing(self, peer: RelayPeer, code: int, payload: bytes) -> None:
         self.requests.nothing(peer.session, peer.version, code, payload)

@@ -324,6 +324,16 @@ class Intake:
             self._counters.dropped[refusal.name.lower()] += 1
             self._recent.add(entry.hash)
 
+    def put(self, entry: PooledTx, peer: RelayPeer | None) -> None:
+        """Take what was checked before, and send it on; from a peer, gone or not, or from our own user."""
+        if entry.hash in self._fetcher.entries:
+            entry.known |= self._fetcher.arrived(entry.hash, entry.type, entry.size, False)
+        if self.court is None or peer is None:
+            self._keep(entry)
+            self._schedule()
+        elif self.court.submit(entry, peer):
+            self._recent.add(entry.hash)
+
     def decided(self, entry: PooledTx, peer: RelayPeer, ruling: Ruling) -> None:
         """Act on the ruling of a node on a transaction that `peer` brought."""
         if ruling.outcome is Outcome.GOOD:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from relay.relaying.blobs.options import BlobOptions
 from relay.relaying.blockrange import RangeOptions
 from relay.relaying.chain_data.options import ProxyOptions
+from relay.relaying.dandelion import StemOptions
 from relay.relaying.pace import PaceOptions
+from relay.relaying.trickle import TrickleOptions
 from relay.relaying.verdict import VerdictOptions
 
 __all__ = ["RelayOptions"]
@@ -74,6 +76,8 @@ class RelayOptions:
         blobs: of blob transactions.
         range: how our block range is found and told.
         chain_data: how requests for chain data are answered.
+        stem: how transactions pass from relay to relay before they are gossiped.
+        trickle: how long peers wait for what is gossiped.
     """
 
     pool_bytes: int = 64 * 1024 * 1024
@@ -124,3 +128,5 @@ class RelayOptions:
     blobs: BlobOptions = field(default_factory=BlobOptions)
     range: RangeOptions = field(default_factory=RangeOptions)
     chain_data: ProxyOptions = field(default_factory=ProxyOptions)
+    stem: StemOptions = field(default_factory=StemOptions)
+    trickle: TrickleOptions = field(default_factory=TrickleOptions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator
+from copy import copy
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
@@ -89,15 +90,26 @@ class PooledTx:
         self.source = 0
         self.arrived = arrived
         self.local = local
-        # Bit length and the three bits after the leading one: monotone, steps of at most an eighth.
-        price = tip_cap if tip_cap < fee_cap else fee_cap
-        bits = price.bit_length()
-        self.bucket = _LOCAL_BUCKET if local else bits << 3 | (price >> bits - 4 & 7) if bits > 3 else price
+        self.bucket = _LOCAL_BUCKET if local else _bucket(tip_cap if tip_cap < fee_cap else fee_cap)
 
     @property
     def sender(self) -> bytes:
         """The 20-byte address of the sender, computed anew."""
         return address_of(PublicKey(self.signer))
+
+    def as_a_stranger_s(self, known: int, arrived: float) -> PooledTx:
+        """Return what another pool takes of it, which is told neither whose it is nor who brought it."""
+        taken = copy(self)
+        taken.known, taken.arrived = known, arrived
+        taken.source, taken.local = 0, False
+        taken.bucket = _bucket(min(self.tip_cap, self.fee_cap))
+        return taken
+
+
+def _bucket(price: int) -> int:
+    """Bit length and the three bits after the leading one: monotone, steps of at most an eighth."""
+    bits = price.bit_length()
+    return bits << 3 | (price >> bits - 4 & 7) if bits > 3 else price
 
 
 class LocalWatch(Protocol):
@@ -189,6 +201,10 @@ class TxPool:
 
     def __contains__(self, tx_hash: bytes) -> bool:
         return tx_hash in self.by_hash
+
+    def was_let_go(self, tx_hash: bytes) -> bool:
+        """Tell whether a transaction was refused, or left, a short while ago."""
+        return tx_hash in self._recent
 
     def add(self, tx: PooledTx) -> Refusal | None:
         """Take a transaction whose hash is not held; makes room by evicting cheaper or older ones.

@@ -91,8 +91,13 @@ class Requests:
         self._counters = counters
         self.blobs: BlobStore | None = None
 
-    def pooled_transactions(self, session: Session, payload: bytes) -> None:
+    def pooled_transactions(self, session: Session, payload: bytes, told: int = 0) -> None:
         """Answer GetPooledTransactions, also with an empty list; unknown hashes are skipped.
+
+        Args:
+            session: who asks.
+            payload: the request.
+            told: its bit, where a transaction that it was not told of yet is to be unknown to it; else 0.
 
         Raises:
             ProtocolBreach: the request is malformed.
@@ -102,7 +107,7 @@ class Requests:
         except DecodeError as error:
             raise ProtocolBreach(f"bad GetPooledTransactions: {error}") from None
         self._counters.requests += 1
-        size, parts = self._collect(session, payload, start, end)
+        size, parts = self._collect(session, payload, start, end, told)
         inner = rlp.list_header(size)
         length = len(request_id) + len(inner) + size
         header = rlp.list_header(length)
@@ -122,7 +127,9 @@ class Requests:
         self._counters.chain.empty += 1
         session.send(*answer)
 
-    def _collect(self, session: Session, payload: bytes, pos: int, end: int) -> tuple[int, list[bytes]]:
+    def _collect(
+        self, session: Session, payload: bytes, pos: int, end: int, told: int
+    ) -> tuple[int, list[bytes]]:
         """Gather the wire items asked for: their size, and snappy elements of them."""
         held, cached = self._pool.by_hash, self._cache.get
         limit = self._options.answer_bytes
@@ -132,7 +139,7 @@ class Requests:
         loose: list[bytes] = []
         while pos < end and size < limit:
             tx_hash = payload[pos + 1 : pos + _HASH]
-            piece = cached(tx_hash)
+            piece = None if told else cached(tx_hash)
             if piece is not None and payload.startswith(piece.hashes, pos, end):
                 if loose:
                     parts.append(elements(b"".join(loose)))
@@ -146,7 +153,7 @@ class Requests:
                 continue
             pos += _HASH
             tx = held.get(tx_hash)
-            if tx is None:
+            if tx is None or (told and not tx.known & told):
                 missed += 1
                 continue
             if tx.local:

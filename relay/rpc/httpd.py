@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -166,6 +167,8 @@ class Answer(Protocol):
         """Further ones."""
         ...
 
+    # One with an attribute `stream` that is not None has its body follow from there, piece by piece.
+
 
 Handler = Callable[[Request], Awaitable[Answer]]
 
@@ -244,6 +247,7 @@ class HttpServer:
         self._sockets = sockets
         self._refusal = refusal
         self._open: set[Socket] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
         self._options = options or HttpOptions()
         self._hosts = HostRule(self._options.vhosts)
         self._runner: web.ServerRunner | None = None
@@ -271,6 +275,8 @@ class HttpServer:
         if self._runner is not None:
             for socket in tuple(self._open):
                 socket.abort()
+            for task in tuple(self._streams):
+                task.cancel()
             await self._runner.cleanup()
             self._runner = None
 
@@ -284,7 +290,33 @@ class HttpServer:
         if not self._hosts.allows(message.headers.get("Host", "")):
             return _response(403, TEXT, b"invalid host specified\n", {})
         answer = await self._handler(Request(message, self._options.body_seconds))
+        stream: AsyncGenerator[bytes, None] | None = getattr(answer, "stream", None)
+        if stream is not None and message.method == "GET":
+            return await self._serve_stream(answer, stream, message)
         return _response(answer.status, answer.content_type, answer.body, answer.headers)
+
+    async def _serve_stream(
+        self, answer: Answer, stream: AsyncGenerator[bytes, None], message: web.BaseRequest
+    ) -> web.StreamResponse:
+        """Send pieces as they come, until there are no more, or the client has gone or takes none."""
+        named = {"Server": SERVER_NAME, **answer.headers, "Content-Type": answer.content_type}
+        response = web.StreamResponse(status=answer.status, headers=named)
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            async with aclosing(stream):
+                await response.prepare(message)
+                async for piece in stream:
+                    async with asyncio.timeout(self._options.body_seconds):
+                        await response.write(piece)
+        except (ConnectionError, TimeoutError):
+            response.force_close()
+            if message.transport is not None:
+                message.transport.abort()
+        finally:
+            self._streams.discard(task)
+        return response
 
     async def _serve_socket(self, sockets: SocketHandler, message: web.BaseRequest) -> web.StreamResponse:
         if not sockets.allows(message.headers.get("Origin")):

@@ -39,6 +39,8 @@ class NodeInfo:
         listen_addr: HOST:PORT or unix:PATH of the listener.
         protocols: capability name to what is known of it; for eth: network, genesis, config, head.
         discovery: our own addition: each discovery protocol with its table, sessions and walks.
+        identities: likewise: both nodes that this relay is, by "onion" and "clearnet", where it is two; all
+            else is the first one's then.
     """
 
     id: str
@@ -51,10 +53,11 @@ class NodeInfo:
     listen_addr: str
     protocols: Mapping[str, object]
     discovery: Mapping[str, object] = field(default_factory=dict)
+    identities: Mapping[str, NodeInfo] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return geth's JSON shape."""
-        return {
+        shown: dict[str, object] = {
             "id": self.id,
             "name": self.name,
             "enode": self.enode,
@@ -65,6 +68,9 @@ class NodeInfo:
             "protocols": dict(self.protocols),
             "discovery": dict(self.discovery),
         }
+        if self.identities:
+            shown["identities"] = {name: info.to_json() for name, info in self.identities.items()}
+        return shown
 
 
 class PeerView(Protocol):

@@ -14,6 +14,7 @@ from relay.rpc.meters import Rate
 from relay.rpc.upstream.options import Balance
 from relay.rpc.upstream.urls import UpstreamUrl
 from relay.settings import sources
+from relay.settings.i2p_rules import check_i2p_settings, i2p_warnings
 from relay.settings.tor_rules import check_tor_settings, onion_warnings
 from relay.settings.values import is_loopback, listener
 from relay.tor.bridges import Bridge, Transport
@@ -44,6 +45,8 @@ class Settings:
     tor_proxy: Address | None
     tor_proxy_remote_ok: bool
     prefer_tor: bool
+    single_identity: bool
+    adaptive_transport: bool
     only_onion: bool
     clearnet: Clearnet | None
     tor_control: Address | None
@@ -52,6 +55,7 @@ class Settings:
     tor_bridge: tuple[Bridge, ...]
     tor_transport: tuple[Transport, ...]
     tor_vanguards: Literal["lite", "off"] | None
+    tor_rotate_circuits: int
     onion_service: Literal["auto", "off"]
     onion_port: int
     onion_listen: Address | None
@@ -63,6 +67,11 @@ class Settings:
     onion_circuit_ids: Literal["auto", "on", "off"]
     onion_auth_clients: Path | None
     onion_auth_keys: Path | None
+    i2p_sam: Address | None
+    i2p_sam_remote_ok: bool
+    only_i2p: bool
+    i2p_hops: int
+    i2p_key: Path | None
     nodekey: Path | None
     onion_key: Path | None
     static_nodes: Path | None
@@ -99,6 +108,9 @@ class Settings:
     also_submit_upstream: bool
     private_broadcast: Literal["on", "off", "auto"]
     private_broadcast_journal: Literal["off", "encrypted"]
+    dandelion: Literal["on", "off", "auto"]
+    tx_trickle: int
+    tx_padding: int
     verdict: Literal["none", "upstream"]
     peer_tx_rate: int
     tx_rate: int
@@ -108,6 +120,7 @@ class Settings:
     log_addresses: bool
 
     def __post_init__(self) -> None:
+        check_i2p_settings(self)
         self._check_tor_given()
         self._check_tor_is_one()
         self._check_clearnet()
@@ -127,7 +140,7 @@ class Settings:
     def mode(self) -> Mode:
         """The mode that the flags amount to."""
         if not self.has_tor:
-            return Mode.NO_TOR
+            return Mode.ONLY_I2P if self.only_i2p else Mode.NO_TOR
         if self.only_onion or self.clearnet == "off":
             return Mode.ONLY_ONION
         if self.clearnet == "tor":
@@ -135,9 +148,19 @@ class Settings:
         return Mode.PREFER_TOR if self.prefer_tor else Mode.DEFAULT
 
     @property
+    def has_two_identities(self) -> bool:
+        """Whether clearnet sees one node and the onion network another (`relay.settings.identities`)."""
+        return self.mode in (Mode.DEFAULT, Mode.PREFER_TOR) and not self.single_identity
+
+    @property
     def broadcasts_privately(self) -> bool:
         """Whether transactions of our own users leave without the pool, through Tor alone."""
         return self.has_tor and self.private_broadcast != "off"
+
+    @property
+    def begins_with_stems(self) -> bool:
+        """Whether transactions of our own users pass from relay to relay before they are gossiped."""
+        return self.dandelion == "on" or (self.dandelion == "auto" and not self.broadcasts_privately)
 
     @property
     def static_nodes_path(self) -> Path:
@@ -189,11 +212,27 @@ class Settings:
         found = sources.BY_MODE[self.mode]
         if self.is_private:  # whoever is told the address learns that this relay exists
             found -= sources.TOR
+        if self.i2p_sam is not None:
+            found |= sources.I2P
         return found | {"dns"} if self.dns_lists else found
+
+    def _what_both_show(self) -> list[str]:
+        """Flags whose values peers of both identities see, where they are not what most relays have."""
+        found = ["--eth-versions"] if self.eth_versions != (68, 69, 70, 71, 72) else []
+        if self.range_step != 32:
+            found.append("--range-step")
+        if self.port == self.onion_port not in (0, 30303):
+            found.append("--port and --onion-port")
+        return found
 
     def _check_discovery(self) -> None:
         if self.discovery is not None:
-            sources.check(self.discovery, self.mode, has_lists=bool(self.dns_lists))
+            sources.check(
+                self.discovery,
+                self.mode,
+                has_lists=bool(self.dns_lists),
+                has_i2p=self.i2p_sam is not None,
+            )
         self.nat.check_mode(self.mode)
 
     def _check_upstreams(self) -> None:
@@ -213,6 +252,10 @@ class Settings:
             raise UsageError(
                 f"{what} is an onion service, which needs Tor:"
                 " add --tor-proxy 127.0.0.1:9050, or --tor-launch"
+            )
+        if self.mode is Mode.ONLY_I2P and url.endpoint is not None:
+            raise UsageError(
+                f"{what} is outside I2P, and only-i2p reaches nothing else: give its unix socket"
             )
         if self.mode.hides_ip and url.endpoint is not None and url.endpoint.is_private:
             raise UsageError(
@@ -238,9 +281,12 @@ class Settings:
         for wanted, flag in (
             (self.only_onion, "--only-onion"),
             (self.prefer_tor, "--prefer-tor"),
-            (self.clearnet in ("tor", "off"), f"--clearnet {self.clearnet}"),
+            (self.single_identity, "--single-identity"),
+            (self.adaptive_transport, "--adaptive-transport"),
+            (self.clearnet in ("tor", "off") and not self.only_i2p, f"--clearnet {self.clearnet}"),
             (self.tor_control is not None, "--tor-control"),
             (self.tor_password_file is not None, "--tor-password-file"),
+            (self.tor_rotate_circuits > 0, "--tor-rotate-circuits"),
             (self.onion_address is not None, "--onion-address"),
             (self.onion_target is not None, "--onion-target"),
             (self.private_broadcast == "on", "--private-broadcast on"),
@@ -279,7 +325,8 @@ class Settings:
                 " --onion-listen 127.0.0.1:PORT or unix:PATH"
             )
         listener = self.onion_listen
-        if listener is not None and listener.is_wildcard and self.mode.hides_ip:
+        hides = self.mode.hides_ip or self.has_two_identities
+        if listener is not None and listener.is_wildcard and hides:
             raise UsageError(
                 f"--onion-listen {listener} is open on every interface, which tells who runs the onion"
                 " service: use 127.0.0.1, unix:PATH or the address of the pod"
@@ -327,10 +374,15 @@ class Settings:
                 "IP peers are dialed through Tor exits: an exit sees the peer's address and that somebody"
                 " speaks devp2p with it, not who; exits are shared, so peers throttle them"
             )
-        if self.mode in (Mode.DEFAULT, Mode.PREFER_TOR):
+        if self.mode in (Mode.DEFAULT, Mode.PREFER_TOR) and self.single_identity:
             found.append(
-                "clearnet and onion are used with one node key: whoever sees both links this host's IP"
-                " address to the onion address; --only-onion avoids it"
+                "--single-identity: clearnet and onion are used with one node key: whoever sees both links"
+                " this host's IP address to the onion address; leave it out, or use --only-onion"
+            )
+        if self.has_two_identities and (odd := self._what_both_show()):
+            found.append(
+                f"{' and '.join(odd)} as few others have it: both identities show it, which may link"
+                " them; leave it at its default"
             )
         if self.onion_listen is not None and not self.onion_listen.is_local:
             found.append(f"--onion-listen {self.onion_listen} is not loopback: let only Tor reach it")
@@ -339,6 +391,7 @@ class Settings:
             if self.http_jwtsecret is None:
                 found.append(f"JSON-RPC on {addr} is open to others: give --http.jwtsecret FILE")
         found += onion_warnings(self)
+        found += i2p_warnings(self)
         if self.also_submit_upstream:
             found.append("upstreams are shown the transactions of our own users: they learn who sends them")
         return tuple(found)

@@ -79,6 +79,7 @@ _ORIGINS: Final = values.Items(values.text)
 
 _B, _N, _T, _P, _D, _O = "basics", "network", "Tor", "peers", "discovery", "what it shows"
 _R = "JSON-RPC"
+_I = "I2P"
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("datadir", values.path, None, "DIR", _B, "keys and state (default: XDG data folder /pyrelay)"),
@@ -116,7 +117,16 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("blob-pool", values.WholeNumber(0, 1 << 20), "128", "MIB", _N, "blobs held; 0: none are relayed"),
     Option("tor-proxy", values.destination, None, "ADDR", _T, "Tor's SOCKS5 proxy, HOST:PORT or unix:PATH"),
     Option("tor-proxy-remote-ok", values.boolean, "false", "", _T, "allow a Tor that is not on this host"),
-    Option("prefer-tor", values.boolean, "false", "", _T, "dial the onion first where a peer has both"),
+    Option("prefer-tor", values.boolean, "false", "", _T, "dial the onion where a peer has both"),
+    Option("single-identity", values.boolean, "false", "", _T, "one node key for both networks: links them"),
+    Option(
+        "adaptive-transport",
+        values.boolean,
+        "false",
+        "",
+        _T,
+        "clearnet fetches new blocks, whole, that onion peers may ask for",
+    ),
     Option("only-onion", values.boolean, "false", "", _T, "nothing outside Tor, onion peers only"),
     Option(
         "clearnet",
@@ -154,6 +164,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "lite|off",
         _T,
         "own tor: keep to few second hops",
+    ),
+    Option(
+        "tor-rotate-circuits",
+        values.Duration(10),
+        "0",
+        "DURATION",
+        _T,
+        "dial peers anew by Tor after about so long, one at a time: 30m, 6h, 2d; 0: never",
     ),
     Option("onion-service", values.one_of("auto", "off"), "auto", "auto|off", _T, "publish an onion service"),
     Option("onion-port", _PORT_ONE, "30303", "PORT", _T, "public port of the onion service"),
@@ -206,6 +224,13 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "onion-auth-keys", values.path, None, "FILE|DIR", _T, "our keys to private onions (.auth_private)"
     ),
     Option(
+        "i2p-sam", values.destination, None, "ADDR", _I, "SAM bridge of an I2P router, HOST:PORT or unix:PATH"
+    ),
+    Option("i2p-sam-remote-ok", values.boolean, "false", "", _I, "allow a router that is not on this host"),
+    Option("only-i2p", values.boolean, "false", "", _I, "nothing outside I2P, I2P peers only"),
+    Option("i2p-hops", values.WholeNumber(0, 7), "3", "N", _I, "routers in each of our tunnels"),
+    Option("i2p-key", values.path, None, "FILE", _I, "our destination's key (default: DATADIR/i2p_key)"),
+    Option(
         "nodekey", values.path, None, "FILE", _P, "secp256k1 key, 64 hex digits (default: DATADIR/nodekey)"
     ),
     Option(
@@ -241,7 +266,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         None,
         "LIST",
         _D,
-        "where peers are found: off, v4, v5, dns, onion, dht (default: all that the mode allows)",
+        "where peers are found: off, v4, v5, dns, onion, dht, i2p (default: all that the mode allows)",
     ),
     Option(
         "bootnodes",
@@ -351,6 +376,30 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "HOW",
         _R,
         "what waits is kept over restarts: off, or encrypted with a key in DATADIR, so hardly a secret",
+    ),
+    Option(
+        "dandelion",
+        values.one_of("on", "off", "auto"),
+        "auto",
+        "HOW",
+        _R,
+        "our users' transactions pass through other pyrelays first; auto: where none is broadcast privately",
+    ),
+    Option(
+        "tx-trickle",
+        values.WholeNumber(0, 60_000),
+        "0",
+        "MS",
+        _P,
+        "peers are told of transactions after so long on the average, who came in 2.5 times that; 0: at once",
+    ),
+    Option(
+        "tx-padding",
+        values.WholeNumber(0, 4096),
+        "0",
+        "BYTES",
+        _P,
+        "up to so many random bytes beside transactions that pyrelays send each other; 0: none",
     ),
     Option(
         "verdict",

@@ -8,11 +8,12 @@ from typing import Final
 from relay.primitives.errors import UsageError
 from relay.transports.policy import Mode
 
-ALL: Final = ("v4", "v5", "dns", "onion", "dht")
+ALL: Final = ("v4", "v5", "dns", "onion", "dht", "i2p")
 
 _UDP: Final = frozenset({"v4", "v5"})
 _CLEARNET: Final = frozenset({"v4", "v5", "dns"})
 TOR: Final = frozenset({"onion", "dht"})
+I2P: Final = frozenset({"i2p"})
 
 BY_MODE: Final[dict[Mode, frozenset[str]]] = {
     Mode.NO_TOR: _CLEARNET,
@@ -20,11 +21,12 @@ BY_MODE: Final[dict[Mode, frozenset[str]]] = {
     Mode.PREFER_TOR: _CLEARNET | TOR,
     Mode.CLEARNET_TOR: TOR | {"dns"},
     Mode.ONLY_ONION: TOR,
+    Mode.ONLY_I2P: I2P,
 }
-"""What is on when nobody says otherwise; a list that is given adds dns to only-onion."""
+"""What is on when nobody says otherwise; a list that is given adds dns to only-onion, a router i2p."""
 
 
-def check(chosen: Collection[str], mode: Mode, *, has_lists: bool) -> None:
+def check(chosen: Collection[str], mode: Mode, *, has_lists: bool, has_i2p: bool = False) -> None:
     """Refuse what a mode can't have.
 
     Raises:
@@ -33,6 +35,13 @@ def check(chosen: Collection[str], mode: Mode, *, has_lists: bool) -> None:
     names = set(chosen)
     if "off" in names and len(names) > 1:
         raise UsageError("--discovery off stands alone: leave off out, or the others")
+    if mode is Mode.ONLY_I2P and (outside := names - I2P - {"off"}):
+        raise UsageError(
+            f"--discovery {','.join(sorted(outside))} is outside I2P,"
+            " and only-i2p reaches nothing else: use i2p"
+        )
+    if names & I2P and not has_i2p:
+        raise UsageError("--discovery i2p needs an I2P router: add --i2p-sam 127.0.0.1:7656")
     if mode.hides_ip and names & _UDP:
         which = ",".join(sorted(names & _UDP))
         raise UsageError(

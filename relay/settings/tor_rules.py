@@ -20,6 +20,11 @@ def check_tor_settings(given: Settings) -> None:
     """
     _check_own_tor(given)
     _check_clients(given)
+    if given.adaptive_transport and not given.has_two_identities:
+        raise UsageError(
+            "--adaptive-transport lets the node on clearnet fetch for the one on the onion network, so there"
+            " have to be both: leave it out, or --single-identity, --only-onion and --clearnet tor|off"
+        )
     bridge_lines(given.tor_bridge, given.tor_transport)
     if given.onion_auth_keys is not None and not given.has_tor:
         raise UsageError("--onion-auth-keys needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
@@ -35,6 +40,10 @@ def onion_warnings(given: Settings) -> list[str]:
     found = []
     if given.tor_vanguards == "off":
         found.append("--tor-vanguards off: who watches long enough finds this onion service's guards sooner")
+    if given.adaptive_transport:
+        found.append(
+            "--adaptive-transport: who watches both identities for long may find that they belong together"
+        )
     if given.is_private and not given.mode.hides_ip:
         found.append("the onion service is for its clients only; on clearnet everybody can still join")
     return found

@@ -20,6 +20,8 @@ Parser: TypeAlias = Callable[[str], Any]
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST: Final = 365 * 86_400  # seconds
 _SHOWN: Final = 80  # characters of a wrong value that a message repeats
 
 
@@ -46,6 +48,28 @@ class WholeNumber:
         if not _is_short_number(digits) or not self.low <= int(digits) <= self.high:
             raise UsageError(f"{shown(text)} is not a whole number from {self.low} to {self.high}")
         return int(digits)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A parser of durations, to seconds: ``90s``, ``30m``, ``6h``, ``2d``; ``0`` is never.
+
+    Attributes:
+        least: seconds; anything shorter but 0 is refused.
+    """
+
+    least: int
+
+    def __call__(self, text: str) -> int:
+        """Read one."""
+        digits, unit = text.strip()[:-1], text.strip()[-1:]
+        if text.strip() == "0":
+            return 0
+        if unit not in _UNITS or not _is_short_number(digits):
+            raise UsageError(f"{shown(text)} is no duration, such as 90s, 30m, 6h, 2d, or 0 for never")
+        if not self.least <= (seconds := int(digits) * _UNITS[unit]) <= _LONGEST:
+            raise UsageError(f"{shown(text)} is not between {self.least}s and {_LONGEST // 86_400}d")
+        return seconds
 
 
 def one_of(*choices: str) -> Parser:
@@ -118,10 +142,10 @@ def onion_address(text: str) -> str:
 def eth_versions(text: str) -> tuple[int, ...]:
     """Read a comma-separated list of eth versions that the protocol table describes."""
     versions = []
-    for word in text.split(","):
-        if not _is_short_number(word.strip()) or int(word) not in BY_VERSION:
+    for word in map(str.strip, text.split(",")):  # int() takes less for a space than strip() does
+        if not _is_short_number(word) or int(word) not in BY_VERSION:
             known = ", ".join(str(version) for version in sorted(BY_VERSION))
-            raise UsageError(f"{shown(word.strip())} is no eth version known here: {known}")
+            raise UsageError(f"{shown(word)} is no eth version known here: {known}")
         versions.append(int(word))
     return tuple(sorted(set(versions)))
 

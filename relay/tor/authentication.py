@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,31 @@ class ProtocolInfo:
             cookie_path=auth.get("COOKIEFILE", ""),
             tor_version=lines.get("VERSION", {}).get("Tor", ""),
         )
+
+
+def open_door(info: ProtocolInfo, place: object) -> str | None:
+    """Tell in words that a control port lets in whoever reaches it; None where it does not.
+
+    Args:
+        info: what it said of itself.
+        place: its address, as sockets tell it. The rights of a unix socket's file say who gets to it.
+    """
+    if "NULL" not in info.methods or not isinstance(place, tuple):
+        return None
+    host, port = place[:2]
+    whoever = "every program on this host" if is_loopback(str(host)) else "whoever reaches that address"
+    return (
+        f"tor's control port {host}:{port} asks for no authentication: {whoever} can watch our circuits,"
+        " learn this host's address, and change or stop this Tor; set CookieAuthentication 1 in torrc"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can only be reached from this host."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def server_proof(cookie: bytes, client_nonce: bytes, server_nonce: bytes) -> bytes:

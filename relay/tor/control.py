@@ -17,7 +17,7 @@ from typing import Final
 
 from relay.primitives.errors import RelayError, TorControlError, TransportError
 from relay.tor.address import GROUP_REMEDY, OpenStream, describe_failure
-from relay.tor.authentication import COOKIE_SIZE, NONCE_SIZE, ProtocolInfo, answer_challenge
+from relay.tor.authentication import COOKIE_SIZE, NONCE_SIZE, ProtocolInfo, answer_challenge, open_door
 from relay.tor.control_protocol import Reply, ReplyParser, encode_command, quote
 
 READ_SIZE: Final = 65_536  # bytes
@@ -138,6 +138,11 @@ class TorControl:
         if key not in values:
             raise TorControlError(f"tor answered GETINFO {key} without a value")
         return values[key].strip("\n")
+
+    @property
+    def open_door(self) -> str | None:
+        """Words of warning where this port takes commands of anybody who reaches it."""
+        return open_door(self.info, self._writer.get_extra_info("peername"))
 
     # -- events
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -75,10 +75,17 @@ class DialDeadlines:
     direct: float = 15.0
     onion: float = 60.0  # p95 of onion requests on the public network is 50 s (tor.md, Numbers)
     exit: float = 30.0
+    i2p: float = 90.0  # the search for the peer's tunnels, then a stream through six routers
 
     def of(self, way: Way) -> float:
         """Return the deadline of a way."""
-        return {Way.DIRECT: self.direct, Way.TOR_ONION: self.onion, Way.TOR_EXIT: self.exit}[way]
+        seconds = {
+            Way.DIRECT: self.direct,
+            Way.TOR_ONION: self.onion,
+            Way.TOR_EXIT: self.exit,
+            Way.I2P: self.i2p,
+        }
+        return seconds[way]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +98,16 @@ class Dialed(Generic[P]):
     protocol: P
 
 
-def dialers_of(mode: Mode, sockets: SocketFactory, proxy: Dialer | None) -> dict[Way, Dialer]:
+def dialers_of(
+    mode: Mode, sockets: SocketFactory, proxy: Dialer | None, i2p: Dialer | None = None
+) -> dict[Way, Dialer]:
     """Return a dialer for each way that the mode's row of the table has, and for no other."""
     ways = {way for row in POLICY[mode].values() for way in row}
     dialers: dict[Way, Dialer] = {Way.DIRECT: TcpDialer(sockets)}
     if proxy is not None:
         dialers |= {Way.TOR_ONION: proxy, Way.TOR_EXIT: proxy}
+    if i2p is not None:
+        dialers[Way.I2P] = i2p
     return {way: dialer for way, dialer in dialers.items() if way in ways}
 
 
@@ -139,9 +150,19 @@ class NodeDialer:
         self._pacers = dict(pacers or {})
         self._deadlines = deadlines or DialDeadlines()
 
+    def narrowed(self, mode: Mode, ways: Collection[Way]) -> NodeDialer:
+        """Return a dialer of another mode that has these ways of this one, and shares its pacers."""
+        return NodeDialer(
+            mode,
+            {way: dialer for way, dialer in self._dialers.items() if way in ways},
+            resolver=None if mode.hides_ip else self._resolver,
+            pacers=self._pacers,
+            deadlines=self._deadlines,
+        )
+
     def plan(self, node: Node, *, allow_private: bool = False) -> DialPlan:
         """Fix how a peer may be dialed, for every retry. allow_private: the user gave the node."""
-        return plan_dial(self.mode, node, allow_private=allow_private)
+        return plan_dial(self.mode, node, allow_private=allow_private, i2p=Way.I2P in self._dialers)
 
     async def dial_node(self, plan: DialPlan, protocol_factory: Callable[[], P]) -> Dialed[P]:
         """Try the plan's targets in order and return the first connection.

@@ -13,7 +13,15 @@ from typing import Final
 import structlog
 
 from relay.primitives.address import Address, TcpAddress, UnixAddress
-from relay.transports.sockets import BACKLOG, SocketFactory, StreamSocket, adopt, describe, is_exhausted
+from relay.transports.sockets import (
+    BACKLOG,
+    SocketFactory,
+    StreamSocket,
+    adopt,
+    describe,
+    is_exhausted,
+    until_readable,
+)
 
 __all__ = ["Label", "Listener", "serve"]
 
@@ -29,6 +37,7 @@ class Label(StrEnum):
     """
 
     ONION = "onion"
+    I2P = "i2p"
     CLEARNET = "clearnet"
 
 
@@ -98,21 +107,12 @@ class Listener:
         try:
             connection, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError):
-            await self._readable()
+            await until_readable(self._sock)
             return None
         except OSError as error:
             await self._rest(error, sleep)
             return None
         return connection
-
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        arrived = loop.create_future()
-        loop.add_reader(self._sock, _settle, arrived)
-        try:
-            await arrived
-        finally:
-            loop.remove_reader(self._sock)
 
     async def _rest(self, error: OSError, sleep: Callable[[float], Awaitable[None]]) -> None:
         if is_exhausted(error):
@@ -174,11 +174,6 @@ def serve(
         listener.start(tasks, protocol_factory, has_room, sleep)
         guard.pop_all()
     return listener
-
-
-def _settle(arrived: asyncio.Future[None]) -> None:
-    if not arrived.done():
-        arrived.set_result(None)
 
 
 def _address_of(sock: StreamSocket) -> Address:

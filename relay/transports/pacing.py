@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from relay.primitives.errors import ConnectFailed
 
-__all__ = ["EXIT_PACE", "ONION_PACE", "DialPacer", "Pace"]
+__all__ = ["EXIT_PACE", "I2P_PACE", "ONION_PACE", "DialPacer", "Pace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class Pace:
 ONION_PACE = Pace(per_second=2.0, jitter=0.5, max_pending=12, max_waiting=100)
 # Exits are shared with strangers, and geth turns an address away for 30 s after each connection.
 EXIT_PACE = Pace(per_second=1.0, jitter=1.0, max_pending=8, max_waiting=100)
+
+
+# What I2P's routers bear is not known to us; a session of one destination shares a handful of tunnels.
+I2P_PACE = Pace(per_second=2.0, jitter=0.5, max_pending=12, max_waiting=100)
 
 
 class DialPacer:
@@ -81,7 +85,7 @@ class DialPacer:
 
     async def _enter(self) -> None:
         if self.waiting >= self._pace.max_waiting:
-            raise ConnectFailed("too many dials over Tor wait for their turn")
+            raise ConnectFailed("too many dials over Tor or I2P wait for their turn")
         self.waiting += 1
         try:
             await self._places.acquire()

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from relay.primitives.address import Address, TcpAddress, UnixAddress, parse_ip, unix_address
 from relay.primitives.endpoint import Endpoint, parse_host
 from relay.primitives.errors import ConnectFailed, DecodeError, DialRefused, LocalError
+from relay.primitives.i2p import is_i2p
 from relay.primitives.onion import is_onion
 from relay.transports.policy import Mode
 
@@ -33,6 +34,7 @@ __all__ = [
     "StreamSocket",
     "adopt",
     "is_exhausted",
+    "until_readable",
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -202,11 +204,13 @@ class SocketFactory:
         """Look a name up, off the event loop; at most MAX_RESOLVED addresses, in the resolver's order.
 
         Raises:
-            DialRefused: an onion name, in any mode; any name where the rules forbid resolving.
+            DialRefused: an onion or I2P name, in any mode; any name where the rules forbid resolving.
             ConnectFailed: not found; or too many look-ups hang.
         """
         if is_onion(name):
             raise DialRefused("an onion name is never looked up: only Tor can reach it")
+        if is_i2p(name):
+            raise DialRefused("an I2P name is never looked up: only an I2P router can reach it")
         if not self.rules.resolve:
             raise DialRefused("names are not looked up on this host in this mode")
         if not _NAME.fullmatch(name):
@@ -326,6 +330,17 @@ async def adopt(sock: StreamSocket, protocol_factory: Callable[[], P]) -> tuple[
     return await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
 
 
+async def until_readable(sock: StreamSocket) -> None:
+    """Wait until a nonblocking socket has something to be read, a connection, bytes or its end."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _settle, arrived)
+    try:
+        await arrived
+    finally:
+        loop.remove_reader(sock)
+
+
 def is_exhausted(error: OSError) -> bool:
     """Tell whether the process or the system ran out of descriptors or buffers."""
     return error.errno in _EXHAUSTED
@@ -336,6 +351,11 @@ def describe(error: OSError) -> str:
     if isinstance(error, socket.gaierror):  # its numbers are not errno's
         return (error.strerror or "no answer").lower()
     return os.strerror(error.errno).lower() if error.errno else "connection failed"
+
+
+def _settle(arrived: asyncio.Future[None]) -> None:
+    if not arrived.done():
+        arrived.set_result(None)
 
 
 def _own_ip(host: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from relay.primitives.address import Address
 from relay.primitives.endpoint import Endpoint, Network
 from relay.primitives.errors import ConnectFailed, DialRefused, ProxyFailed
+from relay.primitives.i2p import is_i2p
 from relay.primitives.onion import is_onion
 from relay.transports.sockets import SocketFactory, StreamSocket, adopt, describe
 from relay.transports.socks5 import MAX_FIELD, REMEDY, Credentials, SocksHandshake
@@ -48,8 +49,27 @@ class Isolation:
     """
 
     def __init__(self, rand: Callable[[int], bytes]) -> None:
-        self._token = rand(_TOKEN_BYTES).hex().encode()
+        self._rand = rand
+        self._on_renewed: list[Callable[[], None]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._token = self._rand(_TOKEN_BYTES).hex().encode()
         self._serial = itertools.count(1)
+
+    def on_renewed(self, leave: Callable[[], None]) -> None:
+        """Have somebody told who keeps connections for later: those belong to the token of before.
+
+        Args:
+            leave: lets them end without harm to what is under way on them.
+        """
+        self._on_renewed.append(leave)
+
+    def renew(self) -> None:
+        """Take a token as a new run would, and have what is kept open give way to new connections."""
+        self._begin()
+        for leave in self._on_renewed:
+            leave()
 
     def credentials(self, purpose: Purpose) -> Credentials:
         """Return credentials that were not handed out before."""
@@ -89,6 +109,11 @@ class SocksDialer:
         self._own_onions = own_onions
         self._patience = patience
 
+    @property
+    def isolation(self) -> Isolation:
+        """What makes the credentials."""
+        return self._isolation
+
     def for_purpose(self, purpose: Purpose) -> SocksDialer:
         """Return a dialer of the same proxy and rules, isolated for another purpose."""
         return SocksDialer(
@@ -121,6 +146,8 @@ class SocksDialer:
 
     def _permitted(self, to: Endpoint) -> str:
         host = to.host.lower().rstrip(".")
+        if is_i2p(host):
+            raise DialRefused("an I2P address is nothing that Tor can reach")
         if to.network is not Network.ONION and is_onion(host):
             raise DialRefused("a name that ends with .onion is no valid onion address")
         if to.network is not Network.ONION and not self._exits:

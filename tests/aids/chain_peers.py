@@ -125,8 +125,8 @@ class Peer:
 class World:
     """A proxy and its peers."""
 
-    def __init__(self, blocks, cost=0.0, **options):
-        self.loop = VirtualLoop(cost=cost)
+    def __init__(self, blocks, cost=0.0, loop=None, **options):
+        self.loop = loop or VirtualLoop(cost=cost)
         self.blocks = blocks
         self.counters = ProxyCounters()
         self.dropped = []

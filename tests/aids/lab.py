@@ -98,6 +98,11 @@ class OnionRelay(RelayProcess):
     def enode_at(self, host: str, port: int) -> str:
         return Enode(self.key.public_key, host, port, 0).url
 
+    def clearnet_enode(self, host: str, port: int) -> str:
+        """The URL of its second identity, which has a key from its first start on."""
+        key = NodeKey(bytes.fromhex((self.directory / "clearnet" / "nodekey").read_text()))
+        return Enode(key.public_key, host, port, 0).url
+
     def record(self, *, tcp: int, ip: str | None = None, onion: str | None = None) -> str:
         """A signed record with just these addresses, in text form; records have one TCP port for both."""
         onion3 = None if onion is None else parse_onion(onion)

@@ -304,8 +304,8 @@ def small_pool(**options):
 class House:
     """A relay with its virtual loop and recording peers."""
 
-    def __init__(self, peers=0, version=69, cost=0.0, config=CONFIG, verifier=None, **options):
-        self.loop = VirtualLoop(cost=cost)
+    def __init__(self, peers=0, version=69, cost=0.0, config=CONFIG, verifier=None, loop=None, **options):
+        self.loop = loop or VirtualLoop(cost=cost)
         self.unix = UNIX_NOW
         self.relay = EthRelay(
             config, RelayOptions(**options), self.loop, lambda: self.unix, seeded(), verifier

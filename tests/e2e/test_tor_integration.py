@@ -97,12 +97,13 @@ async def test_tor_integration_dual_stack_connectivity(lab: Lab) -> None:
         by_onion = await place.relay("--only-onion")
         await start_all(both, by_ip, by_onion)
         await both.until_metric("pyrelay_onion_service_up", 1, READY)
-        by_ip.name_static_nodes(both.enode_at("127.0.0.1", port))
+        by_ip.name_static_nodes(both.clearnet_enode("127.0.0.1", port))
         by_onion.name_static_nodes(both.onion_enode)
 
         await both.joined(by_ip, by_onion)
-        await by_ip.joined(both)
-        await by_onion.joined(both)
+        (seen,) = await by_ip.until_peers(1)
+        (hidden,) = (await by_onion.joined(both)).values()
+        assert seen["id"] != hidden["id"]  # who has two identities is another node on each network
 
         assert await both.networks() == {("ipv4", "inbound"): 1, ("onion", "inbound"): 1}
         assert await by_ip.networks() == {("ipv4", "outbound"): 1}
@@ -136,10 +137,11 @@ async def test_tor_integration_only_onion_mode(lab: Lab) -> None:
 
 
 async def test_tor_integration_fallback_to_clearnet(lab: Lab) -> None:
-    """prefer-tor: where Tor fails, direct."""
+    """prefer-tor with one identity: where Tor fails, direct."""
     async with lab() as place:
         port = free_port()
-        target, dialer = place.plain(*CLEARNET, str(port)), await place.relay("--prefer-tor", *CLEARNET, "0")
+        target = place.plain(*CLEARNET, str(port))
+        dialer = await place.relay("--prefer-tor", "--single-identity", *CLEARNET, "0")
         await start_all(target, dialer)
         await dialer.until_metric("pyrelay_tor_bootstrap_percent", 100, READY)
         asked = await place.watch(dialer)
@@ -166,12 +168,12 @@ async def test_tor_integration_fallback_to_clearnet_only_where_tor_fails(lab: La
 
 
 async def test_tor_integration_fallback_to_clearnet_the_other_way_by_default(lab: Lab) -> None:
-    """Default: direct first, then Tor."""
+    """Default with one identity: direct first, then Tor."""
     async with lab() as place:
         port = free_port()
-        target = await place.relay(*CLEARNET, str(port), onion_port=port)
+        target = await place.relay("--single-identity", *CLEARNET, str(port), onion_port=port)
         dead_end = await place.relay("--only-onion", onion_port=free_port())  # nobody is at its IP
-        dialer = await place.relay(*CLEARNET, "0")
+        dialer = await place.relay("--single-identity", *CLEARNET, "0")
         await start_all(target, dead_end, dialer)
         asked = await place.watch(dialer)
         dialer.name_static_nodes(

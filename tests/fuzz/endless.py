@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from tests.fuzz.mutations import mutate
 
 MAX_INPUT: Final = 4096  # bytes
 CRASHED: Final = 1
+_EXECUTED: Final = re.compile(r"number_of_executed_units: (\d+)")
 _ROOT: Final = str(Path(__file__).parents[2] / "relay")
 
 
@@ -34,7 +36,7 @@ def main() -> int:
         _targets()[arguments.target].run(arguments.replay.read_bytes())
         return 0
     names = sorted(_targets()) if arguments.target == "all" else [arguments.target]
-    seconds = arguments.minutes * 60 / len(names)
+    seconds = arguments.each or arguments.minutes * 60 / len(names)
     use_atheris = importlib.util.find_spec("atheris") is not None and not arguments.plain
     failed = False
     for name in names:
@@ -46,6 +48,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.endless", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="for all targets together")
+    parser.add_argument(
+        "--each", type=float, metavar="SECONDS", help="for each target, in place of --minutes"
+    )
     parser.add_argument("--target", default="all", help="a name of tests/fuzz/targets.py (default: all)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the mutations")
     parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"), metavar="DIR")
@@ -113,9 +118,13 @@ def _by_hand(name: str, seconds: float, arguments: argparse.Namespace) -> bool:
         except Exception as error:  # noqa: BLE001 - whatever is not allowed is what we look for
             crashes += 1
             _keep(arguments.crashes, name, data, error)
-    told = f"{runs} inputs, {len(corpus)} kept, {len(coverage.seen)} lines reached"
-    print(f"{name}: {told}, {crashes} crashes", flush=True)
+    kept = f"{len(corpus)} kept, {len(coverage.seen)} lines reached"
+    print(_told(name, runs, time.monotonic() - began, f"{kept}, {crashes} crashes"), flush=True)
     return crashes > 0
+
+
+def _told(name: str, runs: int, seconds: float, end: str) -> str:
+    return f"{name:<14} {runs:>9} inputs in {seconds:4.0f} s, {end}"
 
 
 def _run(target: Any, data: bytes) -> None:
@@ -146,9 +155,11 @@ def _by_atheris(name: str, seconds: float, arguments: argparse.Namespace) -> boo
             f"-seed={arguments.seed & 0xFFFF}",
             f"-artifact_prefix={arguments.crashes}{os.sep}{name}-", "-print_final_stats=1",
         ]  # fmt: skip
+        began = time.monotonic()
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in ended.stderr.splitlines() if "executed_units" in line or "Error" in line]
-    print(f"{name}: atheris ended with {ended.returncode}; {'; '.join(lines[-3:])}", flush=True)
+    runs = _EXECUTED.search(ended.stderr)
+    told = "no crash" if ended.returncode == 0 else f"CRASH, or atheris failed:\n{ended.stderr[-2000:]}"
+    print(_told(name, int(runs[1]) if runs else 0, time.monotonic() - began, told), flush=True)
     return ended.returncode != 0
 
 

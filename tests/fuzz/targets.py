@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,27 +48,14 @@ from relay.tor.torrc import torrc_text
 from relay.transports.first_byte import parse_circuit_line
 from relay.transports.socks5 import Credentials, SocksHandshake
 from tests.aids.devp2p import Pair, Randomness, make_hello
+from tests.fuzz.local_targets import LOCAL_TARGETS
+from tests.fuzz.target import Target, tried
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 KEY: Final = NodeKey(b"\x01" * 32)
 ONION: Final = OnionKey.from_seed(bytes(32)).address
 PRINT: Final = b"0123456789ABCDEF0123456789ABCDEF01234567"
 RECORD: Final = build_record(KEY, 1, onion3=ONION, tcp=30303)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser.
-
-    Attributes:
-        seeds: inputs that it takes, or nearly.
-        run: feeds it; whatever it raises but `allowed` is a crash.
-        allowed: errors by which hostile input is refused.
-    """
-
-    seeds: tuple[bytes, ...]
-    run: Callable[[bytes], object]
-    allowed: tuple[type[Exception], ...] = (DecodeError,)
 
 
 def control(data: bytes) -> None:
@@ -116,7 +102,7 @@ def transcript(data: bytes) -> None:
 def devp2p(data: bytes) -> None:
     """Hello, Disconnect, and snappy."""
     for parse in (Hello.decode, decode_disconnect, lambda each: snappy.decompress(each, 1 << 16)):
-        _try(parse, data)
+        tried(parse, data)
 
 
 def eth(data: bytes) -> None:
@@ -125,11 +111,11 @@ def eth(data: bytes) -> None:
     version = BY_VERSION[sorted(BY_VERSION)[first % len(BY_VERSION)]]
     code = sorted(version.messages)[second % len(version.messages)]
     payload = data[2:]
-    _try(lambda each: version.decode(code, each), payload)
-    _try(packing.split_transactions, payload)
-    _try(packing.split_pooled, payload)
-    _try(packing.decode_announcement, payload)
-    _try(packing.decode_masked_announcement, payload)
+    tried(lambda each: version.decode(code, each), payload)
+    tried(packing.split_transactions, payload)
+    tried(packing.split_pooled, payload)
+    tried(packing.decode_announcement, payload)
+    tried(packing.decode_masked_announcement, payload)
 
 
 def udp4(data: bytes) -> None:
@@ -146,7 +132,7 @@ class _NoMask:
 
 def discv5(data: bytes) -> None:
     """A packet that is not masked, and a message that was decrypted."""
-    _try(discv5_messages.decode, data)
+    tried(discv5_messages.decode, data)
     packet = discv5_packet.parse(data, _NoMask())
     if packet.flag == discv5_packet.Flag.HANDSHAKE:
         discv5_packet.parse_handshake(packet.auth)
@@ -163,15 +149,15 @@ def discv5_stream(data: bytes) -> None:
 
 def dht(data: bytes) -> None:
     """Requests and answers."""
-    _try(dht_messages.decode_request, data)
-    _try(dht_messages.decode_answer, data)
+    tried(dht_messages.decode_request, data)
+    tried(dht_messages.decode_answer, data)
 
 
 def dnsdisc(data: bytes) -> None:
     """Texts of a list of nodes."""
     text = data.decode("utf-8", "replace")
-    _try(Root.parse, text)
-    _try(parse_entry, text)
+    tried(Root.parse, text)
+    tried(parse_entry, text)
 
 
 QUESTION: Final = make_question("nodes.example", 7, padded=False)
@@ -186,9 +172,9 @@ def names(data: bytes) -> None:
     """Records, enodes and onions as texts; records as bytes."""
     text = data.decode("utf-8", "replace")
     for parse in (NodeRecord.from_text, parse_enode, parse_onion):
-        _try(parse, text)
-    _try(NodeRecord.from_rlp, data)
-    _try(rlp.decode, data)
+        tried(parse, text)
+    tried(NodeRecord.from_rlp, data)
+    tried(rlp.decode, data)
 
 
 def settings(data: bytes) -> None:
@@ -198,7 +184,7 @@ def settings(data: bytes) -> None:
         _one_line(Bridge.parse, line)
     _one_line(Transport.parse, text)
     for parse in (parse_clients, parse_access, AuthorizedClient.parse):
-        _try(parse, text)
+        tried(parse, text)
 
 
 def _one_line(parse: Callable[[str], Bridge | Transport], text: str) -> None:
@@ -207,13 +193,6 @@ def _one_line(parse: Callable[[str], Bridge | Transport], text: str) -> None:
     except DecodeError:
         return
     assert torrc_text([found.line]).count("\n") == 1
-
-
-def _try(parse: Callable[..., object], data: bytes | str) -> None:
-    try:
-        parse(data)
-    except (DecodeError, PeerError):
-        return
 
 
 def _vectors(name: str) -> tuple[bytes, ...]:
@@ -245,6 +224,7 @@ _AUTH: Final = (
 )
 
 TARGETS: Final[dict[str, Target]] = {
+    **LOCAL_TARGETS,
     "control": Target(
         (
             b'250-PROTOCOLINFO 1\r\n250-AUTH METHODS=SAFECOOKIE COOKIEFILE="/a \\"b\\143"\r\n250 OK\r\n',

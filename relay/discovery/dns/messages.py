@@ -15,6 +15,7 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TXT
 
 from relay.primitives.errors import DecodeError
+from relay.primitives.i2p import is_i2p
 from relay.primitives.onion import is_onion
 
 __all__ = ["Answer", "Question", "make_question", "read_answer"]
@@ -70,6 +71,8 @@ def make_question(name: str, query_id: int, *, padded: bool) -> Question:
     """
     if is_onion(name):
         raise DecodeError("an onion name is never looked up: only Tor can reach it")
+    if is_i2p(name):
+        raise DecodeError("an I2P name is never looked up: only an I2P router can reach it")
     try:
         message = dns.message.make_query(
             dns.name.from_text(name, origin=dns.name.root),

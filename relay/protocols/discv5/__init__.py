@@ -43,7 +43,7 @@ from relay.protocols.discv5.events import (
     SessionEstablished,
     TalkRequest,
 )
-from relay.protocols.discv5.networks import Address, NetworkClass, OnionNetwork, UdpNetwork
+from relay.protocols.discv5.networks import Address, I2PNetwork, NetworkClass, OnionNetwork, UdpNetwork
 from relay.protocols.discv5.options import ONION, UDP, Options
 from relay.protocols.discv5.packet import MAX_PACKET, MIN_PACKET, Reason
 from relay.protocols.discv5.votes import EndpointVotes
@@ -62,6 +62,7 @@ __all__ = [
     "EndpointVotes",
     "Event",
     "Failure",
+    "I2PNetwork",
     "LookupDone",
     "NetworkClass",
     "NodeDropped",

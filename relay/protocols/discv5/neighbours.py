@@ -31,7 +31,7 @@ class Neighbours:
 
     __slots__ = (
         "_asker", "_budget", "_candidate_due", "_candidates", "_contacts", "_network", "_options", "_outbox",
-        "_revalidation", "_sessions", "chosen", "grown", "open", "table",
+        "_proofs", "_revalidation", "_sessions", "chosen", "grown", "open", "table",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class Neighbours:
         )
         self._candidates = Candidates(options.candidates, options.candidates_per_teller)
         self._candidate_due = inf
+        self._proofs = 0
         self._budget = DialBudget(options.dials_per_host, options.dial_window)
         self.open = False
         """Whether nodes that came by themselves are let in: not before the first refresh has ended."""
@@ -233,6 +234,9 @@ class Neighbours:
             self._candidate_due = now
 
     def _prove_next(self, now: float) -> None:
+        if self._proofs >= self._options.proofs:
+            self._candidate_due = inf
+            return
         self._candidate_due = now + self._options.candidate_interval
         while (waiting := self._candidates.take()) is not None:
             contact, teller = waiting
@@ -251,18 +255,22 @@ class Neighbours:
 
     def _prove(self, contact: Contact, teller: Hashable, now: float) -> None:
         if contact.is_known:
-            self._asker.ping(contact, _ignored, now, teller)
+            failure = self._asker.ping(contact, self._proof_ended, now, teller)
         else:
-            self._asker.findnode(contact, (0,), self._introduced_itself, now, teller)
+            failure = self._asker.findnode(contact, (0,), self._introduced_itself, now, teller)
+        self._proofs += failure is None
 
-    def _introduced_itself(self, _call: Call, outcome: Outcome, now: float) -> None:
+    def _proof_ended(self, _call: Call, _outcome: Outcome, now: float) -> None:
+        """Go on, where that waited for one to end; `ended` has learned all there is."""
+        self._proofs -= 1
+        if self._candidate_due == inf and len(self._candidates):
+            self._candidate_due = now
+
+    def _introduced_itself(self, call: Call, outcome: Outcome, now: float) -> None:
         """Take the record of a node that was called by its key alone; it may name another address."""
+        self._proof_ended(call, outcome, now)
         if isinstance(outcome, tuple) and outcome:
             self.heard(outcome[0], outcome[0].node_id, now)
-
-
-def _ignored(_call: Call, _outcome: Outcome, _now: float) -> None:
-    """`Neighbours.ended` has learned all there is."""
 
 
 def _nothing(_now: float) -> None:

@@ -13,8 +13,9 @@ from typing import Final, Protocol, TypeAlias
 
 from relay.primitives.endpoint import Endpoint, Network
 from relay.primitives.enr import NodeRecord
+from relay.primitives.i2p import I2P_PORT
 
-__all__ = ["ITSELF", "Address", "NetworkClass", "OnionNetwork", "UdpNetwork"]
+__all__ = ["ITSELF", "Address", "I2PNetwork", "NetworkClass", "OnionNetwork", "UdpNetwork"]
 
 Address: TypeAlias = Hashable
 """Where packets come from and go to. An Endpoint, or whatever a driver calls a stream that came in."""
@@ -189,6 +190,19 @@ class OnionNetwork:
     def votes(self, address: Address) -> bool:
         """Say no."""
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class I2PNetwork(OnionNetwork):
+    """The same over I2P: addresses are as free as onions, and streams tell as little of who has come."""
+
+    def address_of(self, record: NodeRecord) -> Address | None:
+        """Return the I2P endpoint."""
+        return None if record.i2p is None else Endpoint(Network.I2P, record.i2p, I2P_PORT)
+
+    def choose(self, endpoints: Iterable[Endpoint]) -> Address | None:
+        """Return the first I2P endpoint."""
+        return next((each for each in endpoints if each.network is Network.I2P), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,12 @@ class Options:
         lookup_distances: that a lookup asks each node for; more of them make answers fuller.
         packets: outgoing packets that wait to be taken; later ones are dropped.
         bucket_group_limit: nodes of one group (/24, or teller) in a bucket and its replacements.
-        table_group_limit: the same in the whole table.
+        table_group_limit: the same in the whole table; not for those that came by themselves.
         prove_before_entry: a node enters the table only after it has answered on an address that we dialed.
         candidates: nodes waiting to be proved; later ones are dropped.
         candidates_per_teller: how many of them one node may have told.
         candidate_interval: seconds between proofs.
+        proofs: under way at a time; they must leave dials to lookups.
         dials_per_host: first requests in dial_window to one host, whoever claims it; None: no limit.
         dial_window: seconds.
     """
@@ -83,6 +84,7 @@ class Options:
     candidates: int = 256
     candidates_per_teller: int = 32
     candidate_interval: float = 1.0
+    proofs: int = 16
     dials_per_host: int | None = None
     dial_window: float = 600.0
 

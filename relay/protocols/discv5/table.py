@@ -11,7 +11,7 @@ from typing import Final
 from relay.primitives.keys import NodeId
 from relay.protocols.discv5.contact import Contact
 from relay.protocols.discv5.distance import ID_BITS, log_distance, xor_distance
-from relay.protocols.discv5.networks import NetworkClass
+from relay.protocols.discv5.networks import ITSELF, NetworkClass
 
 __all__ = ["BUCKETS", "BUCKET_SIZE", "MAX_REPLACEMENTS", "Entry", "Limits", "Table"]
 
@@ -24,7 +24,11 @@ _NEAREST: Final = ID_BITS - BUCKETS + 1  # everything at this distance or nearer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many nodes of one group a bucket with its replacements may hold, and the table."""
+    """How many nodes of one group a bucket with its replacements may hold, and the table.
+
+    Those that came by themselves are a group in the bucket alone: the far buckets would use up any share of
+    the table, and its neighbours could not take in who is new.
+    """
 
     bucket: int
     table: int
@@ -241,7 +245,8 @@ class Table:
 
     def _has_share(self, bucket: _Bucket, group: Hashable | None) -> bool:
         return group is None or (
-            self._groups[group] < self._limits.table and bucket.groups[group] < self._limits.bucket
+            bucket.groups[group] < self._limits.bucket
+            and (group == ITSELF or self._groups[group] < self._limits.table)
         )
 
     def _join(self, bucket: _Bucket, group: Hashable | None) -> bool:

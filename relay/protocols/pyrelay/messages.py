@@ -1,5 +1,7 @@
 """The messages of `pyrelay/1`: a question for chain data, passed from relay to relay, and its answer.
 
+Two more are in `stems`: transactions on their stem, and padding.
+
 A relay answers what it is asked by asking others. Two relays that ask each other by plain eth would pass one
 question round in circles, each believing that the other holds the data. So a relay never asks another one by
 eth; it asks here, and says how far the question has come and how long its answer is waited for. Both shrink
@@ -30,7 +32,7 @@ ETH_FORM: Final = 71
 _ENVELOPE: Final = 64  # bytes around a message, generously
 _FIRST_LIST: Final = 0xC0
 
-CAPABILITY: Final = Capability(NAME, 1, 2, MAX_MESSAGE + _ENVELOPE)
+CAPABILITY: Final = Capability(NAME, 1, 4, MAX_MESSAGE + _ENVELOPE)
 
 
 @dataclass(frozen=True, slots=True)

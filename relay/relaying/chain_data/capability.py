@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from relay.primitives.errors import PeerError
 from relay.protocols.pyrelay.messages import NAME
+from relay.protocols.pyrelay.stems import Padding, Stem
 
 if TYPE_CHECKING:
     from relay.relaying.handler import EthRelay
@@ -32,7 +33,12 @@ class RelayCapability:
         if peer is None:
             return
         try:
-            self._eth.chain.relayed(peer, code, payload)
+            if code == Stem.CODE:
+                self._eth.stems.message(peer, payload)
+            elif code == Padding.CODE:
+                Padding.decode(payload)
+            else:
+                self._eth.chain.relayed(peer, code, payload)
         except PeerError:
             self._eth.counters.offences[NAME] += 1
             raise

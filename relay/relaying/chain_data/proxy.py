@@ -192,16 +192,26 @@ class ChainProxy:
             hashes: of the blocks.
             done: called once, in a later turn of the event loop, with those that were found, by block hash.
         """
-        held = {block_hash: self.cache.bodies.peek(block_hash) for block_hash in hashes}
-        missing = [block_hash for block_hash, body in held.items() if body is None]
-        found = {block_hash: body for block_hash, body in held.items() if body is not None}
+        self._own_items(Kind.BODIES, hashes, done)
+
+    def receipts(self, hashes: Sequence[bytes], done: Callable[[Mapping[bytes, bytes]], None]) -> None:
+        """Get receipts, in the form of eth/69; else as `bodies`."""
+        self._own_items(Kind.RECEIPTS, hashes, done)
+
+    def _own_items(
+        self, kind: Kind, hashes: Sequence[bytes], done: Callable[[Mapping[bytes, bytes]], None]
+    ) -> None:
+        shelf = self.cache.by_kind[kind]
+        held = {block_hash: shelf.peek(block_hash) for block_hash in hashes}
+        missing = [block_hash for block_hash, item in held.items() if item is None]
+        found = {block_hash: item for block_hash, item in held.items() if item is not None}
         if not missing:
             self._loop.call_soon(lambda: done(found))
             return
         own = OwnItems(
             self._loop, self.options.own_patience, set(missing), lambda came: done(found | dict(came))
         )
-        self._fetching.items(Kind.BODIES, missing, own)
+        self._fetching.items(kind, missing, own)
 
     # -- inside ----------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class HttpLink:
         self._budget = budget
         self._head = _Head(opener.url, method)
         self._kept: list[_Stream] = []
+        self._age = 0
 
     async def exchange(self, _call_id: int, body: bytes, *, once: bool) -> bytes:
         """Send a request and return the body of its answer. Cancelled, its connection is closed.
@@ -85,6 +86,11 @@ class HttpLink:
         while self._kept:
             self._kept.pop().close()
 
+    def leave(self) -> None:
+        """Keep no connection of now for later; calls under way go on."""
+        self._age += 1
+        self.close()
+
     async def _open(self) -> _Stream:
         share = Share(self._budget, self._options.answer_bytes)
         transport, stream = await self._opener.open(lambda: _Stream(self._head, share))
@@ -92,10 +98,11 @@ class HttpLink:
         return stream
 
     async def _ask(self, stream: _Stream, body: bytes) -> bytes:
+        age = self._age
         with ExitStack() as guard:
             guard.callback(stream.close)
             answer = await stream.ask(body)
-            if stream.usable and len(self._kept) < self._options.kept:
+            if stream.usable and age == self._age and len(self._kept) < self._options.kept:
                 guard.pop_all()
                 self._keep(stream)
         return answer

@@ -72,6 +72,12 @@ class MessageLink:
         if self._connection is not None:
             self._connection.close()
 
+    def leave(self) -> None:
+        """Give the connection up for a new one: it ends with the last answer, subscriptions begin anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.usable:
+            connection.leave()
+
     async def _ready(self) -> _Connection:
         connection = self._connection
         if connection is not None and connection.usable:
@@ -109,6 +115,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._fault: UpstreamFault | None = None
+        self._leaving = False
 
     @property
     def usable(self) -> bool:
@@ -141,6 +148,7 @@ class _Connection(asyncio.Protocol):
             return await answer
         finally:
             self._waiting.pop(call_id, None)
+            self._end_if_left()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -163,6 +171,16 @@ class _Connection(asyncio.Protocol):
         """Close at once."""
         self._end(UpstreamFault(Fault.BROKEN, "the connection is closed"))
 
+    def leave(self) -> None:
+        """Close once every call has its answer; nothing else is told from now on."""
+        self._leaving = True
+        self._link.on_lost()
+        self._end_if_left()
+
+    def _end_if_left(self) -> None:
+        if self._leaving and not self._waiting:
+            self.close()
+
     def _take(self, message: bytes) -> None:
         is_push = b'"method":' in message[:64]
         call_id = None if is_push or not self._waiting else answer_id(message)
@@ -173,7 +191,7 @@ class _Connection(asyncio.Protocol):
             self._take_push(message)  # else it is an answer that nobody waits for any more
 
     def _take_push(self, message: bytes) -> None:
-        if self._fault is not None or b'"params"' not in message:
+        if self._fault is not None or self._leaving or b'"params"' not in message:
             return
         try:
             value = json.loads(message)
@@ -196,4 +214,5 @@ class _Connection(asyncio.Protocol):
                 waiting.set_exception(fault)
         if self.transport is not None:
             self.transport.abort()
-        self._link.on_lost()
+        if not self._leaving:
+            self._link.on_lost()

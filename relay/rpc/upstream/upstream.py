@@ -29,6 +29,10 @@ class Link(Protocol):
         """Send a request and return its answer; raises UpstreamFault."""
         ...
 
+    def leave(self) -> None:
+        """Give up what is kept open, without harm to calls under way."""
+        ...
+
     def close(self) -> None:
         """Close what is open."""
         ...
@@ -146,6 +150,10 @@ class Upstream:
     def close(self) -> None:
         """Close its connections."""
         self.link.close()
+
+    def leave(self) -> None:
+        """Have the next call open a connection of its own; calls under way go on."""
+        self.link.leave()
 
     async def _exchange(self, method: str, params: str, *, once: bool) -> Answer:
         async with self._turn:

@@ -118,6 +118,11 @@ class Upstreams:
         for each in self._upstreams:
             each.close()
 
+    def leave(self) -> None:
+        """Have the next calls open connections of their own; calls under way go on."""
+        for each in self._upstreams:
+            each.leave()
+
     # -- calls -----------------------------------------------------------------------------------------
 
     async def call(self, method: str, params: object = None, *, timeout: float | None = None) -> object:

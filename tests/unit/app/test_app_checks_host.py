@@ -48,7 +48,7 @@ async def test_unknown_network_is_a_failure(doctor, tmp_path):
 
 
 async def test_warnings_of_the_settings_are_shown(doctor):
-    found = await doctor.of("settings", tor_proxy="127.0.0.1:1")
+    found = await doctor.of("settings", tor_proxy="127.0.0.1:1", single_identity="true")
     assert [each.state for each in found] == [State.OK, State.WARN]
     assert "--only-onion" in found[1].remedy
 

@@ -187,6 +187,14 @@ async def test_a_cookie_that_can_not_be_opened_is_told_with_the_adduser_line(doc
     assert "adduser" not in finding.detail
 
 
+async def test_a_port_without_authentication_is_worth_a_look(doctor, tmp_path):
+    async with tor(tmp_path, methods="NULL") as flags:
+        finding = await doctor.one("tor control", **flags)
+    assert finding.state is State.WARN
+    assert "every program on this host" in finding.detail
+    assert finding.remedy == "set CookieAuthentication 1 in torrc"
+
+
 async def test_a_password_that_is_missing_or_wrong_is_told(doctor, tmp_path):
     (tmp_path / "password").write_text("wrong\n")
     async with tor(tmp_path, methods="HASHEDPASSWORD", password="right") as flags:

@@ -125,7 +125,7 @@ async def test_three_receivers_get_one_connection_with_one_transaction_each(tmp_
             assert split_transactions(visit.messages[1][1]) == [wire(raw)]
             assert (visit.status.earliest, visit.status.latest) == (0, 0)
         visits = [receiver.visits[0] for receiver in receivers]
-        own = relay.daemon._node_key.public_key
+        own = relay.daemon.main.key.public_key
         assert len({each.hello.public_key for each in visits} | {own}) == 4
         assert {each.hello.client for each in visits} == {"pyrelay"}
         asked = stage.proxy.asked
@@ -196,7 +196,7 @@ async def test_the_echo_of_an_ordinary_peer_brings_it_into_the_pool(tmp_path, se
         more = {"tor-control": f"127.0.0.1:{control.port}", "onion-service": "auto", "maxpeers": "3"}
         async with running(settings_of(**stage.flags(**more))) as relay:
             port = relay.port("listening")
-            enode = Enode(relay.daemon._node_key.public_key, "127.0.0.1", port, 0).url
+            enode = Enode(relay.daemon.main.key.public_key, "127.0.0.1", port, 0).url
             async with await ScriptedPeer.dial(enode, stage.chain) as peer:
                 await peer.join()
                 raw = stage.raw()
@@ -210,7 +210,8 @@ async def test_the_echo_of_an_ordinary_peer_brings_it_into_the_pool(tmp_path, se
                 asked = await peer.expect(GetPooledTransactions)
                 assert asked.hashes == hashes
                 peer.say(PooledTransactions(asked.request_id, (wire(raw),)))
-                await until(lambda: bytes.fromhex(tx_hash[2:]) in relay.daemon._eth.pool, "it is in the pool")
+                pool = relay.daemon.main.eth.pool
+                await until(lambda: bytes.fromhex(tx_hash[2:]) in pool, "it is in the pool")
                 told = await relay.rpc("relay_trackTransaction", tx_hash)
                 assert told["private"] == "came back"
                 assert told["first_echo_seconds"] > 0
@@ -284,7 +285,7 @@ async def test_we_are_no_receiver_of_our_own(tmp_path, settings_of):
         running(settings_of(**stage.flags())) as relay,
     ):
         daemon = relay.daemon
-        own = Enode(daemon._node_key.public_key, OnionKey.generate(rand_of(77)).address, 30303, 0).url
+        own = Enode(daemon.main.key.public_key, OnionKey.generate(rand_of(77)).address, 30303, 0).url
         alias = Enode(receiver.key.public_key, daemon.onion, 30303, 0).url
         await relay.rpc("admin_addPeer", own)
         await relay.rpc("admin_addPeer", alias)  # an own onion under another key
@@ -306,8 +307,8 @@ async def test_nodes_of_the_database_and_of_the_mix_are_receivers_when_they_are_
                 zip(keys, (fork, ForkId(b"\1\2\3\4", 0), None, fork), strict=True)
             )
         )
-        daemon._sources.database.seen([ours, strange, unknown], Network.ONION, time.time())
-        daemon._sources.mix.feed("onion").offer(Node.from_record(waiting))
+        daemon.main.sources.database.seen([ours, strange, unknown], Network.ONION, time.time())
+        daemon.main.sources.mix.feed("onion").offer(Node.from_record(waiting))
         found = {each.key for each in daemon._private.addressees()}
         assert {keys[0].public_key, keys[3].public_key} <= found
         assert not {keys[1].public_key, keys[2].public_key} & found

@@ -9,6 +9,7 @@ from relay.app.record import OwnRecord
 from relay.primitives.endpoint import Network
 from relay.primitives.errors import StorageError
 from relay.primitives.forkid import ForkId
+from relay.primitives.i2p import i2p_from_hash
 from relay.primitives.onion import OnionKey
 from tests.aids.peering import key_of, rand_of
 
@@ -112,3 +113,11 @@ def test_an_address_that_is_told_again_is_no_change(data):
     assert record.record.seq == seq
     record.seen_at(Network.IPV4, "20.1.2.4")
     assert record.record.seq == seq + 1
+
+
+def test_i2p_address_is_shown_on_hidden_networks_while_it_can_be_reached(data):
+    record, address = own(data), i2p_from_hash(bytes(32))
+    record.publish_i2p(address)
+    assert (record.record.i2p, record.onion_record.i2p, record.record.seq) == (address, address, 1)
+    record.publish_i2p(None)
+    assert (record.record.i2p, record.onion_record.i2p, record.record.seq) == (None, None, 2)

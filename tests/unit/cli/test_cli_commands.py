@@ -217,8 +217,9 @@ def test_enr_decode_shows_unknown_entries_and_records_without_an_address(run):
 
 def test_config_check_says_what_the_settings_amount_to(run):
     code, out, _ = run(
-        "config", "check", "--tor-proxy", "127.0.0.1:9050", "--prefer-tor", "--http.api", "eth,net"
-    )
+        "config", "check", "--tor-proxy", "127.0.0.1:9050", "--prefer-tor", "--http.api", "eth,net",
+        "--single-identity",
+    )  # fmt: skip
     lines = {line.split()[0]: line.split()[1] for line in out.splitlines() if len(line.split()) == 2}
     assert code == 0
     assert {
@@ -230,7 +231,7 @@ def test_config_check_says_what_the_settings_amount_to(run):
         "nodekey": "-",
     }.items() <= lines.items()
     assert "mode: prefer-tor; network: mainnet, id 1" in out
-    assert "warning: clearnet and onion" in out
+    assert "warning: --single-identity: clearnet and onion" in out
 
 
 # -- doctor

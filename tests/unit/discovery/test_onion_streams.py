@@ -200,6 +200,22 @@ async def test_idle_streams_are_closed():
         assert len(a.core.table) == 1
 
 
+async def test_streams_that_are_left_end_when_nothing_is_said_and_others_stay():
+    async with stream_world() as world:
+        pool = replace(QUICK, idle_left=0.05)
+        a, b = world.add(1, options=STILL, pool=pool), world.add(2, options=STILL, pool=pool)
+        c = world.add(3, options=STILL)
+        await a.driver.ping(a.core.contact(b.record))
+        await c.driver.ping(c.core.contact(a.record))
+        a.streams.leave()
+        await until(lambda: not a.streams.stats.dialed, "ours is closed")
+        assert a.streams.stats.ended == {End.IDLE: 1}
+        assert a.streams.stats.accepted == 1, "who came in is not ours to leave"
+        await a.driver.ping(a.core.contact(b.record))
+        assert a.streams.stats.dials == 2
+        assert {each.is_dialed for each in a.streams._open.values()} == {True, False}
+
+
 async def test_half_open_streams_end_after_their_time():
     async with stream_world() as world:
         victim = world.add(1, pool=replace(QUICK, proof=0.05))

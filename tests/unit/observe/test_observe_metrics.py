@@ -110,6 +110,7 @@ def test_every_count_of_relaying_is_exposed() -> None:
         "longest_slice",
         "verdicts",
         "chain",
+        "stems",
     }
     assert {attribute for attribute, _, _ in TRANSACTION_COUNTS} | elsewhere == set(RelayCounters.__slots__)
 

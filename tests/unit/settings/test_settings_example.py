@@ -11,7 +11,7 @@ from relay.settings import load_settings
 from relay.settings.options import BY_NAME, OPTIONS
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "pyrelay.toml"
-LINE = re.compile(r"# ([a-z][a-z-]*) = (\(none\)|.+?)(?:\s{2,}# .*)?")
+LINE = re.compile(r"# ([a-z][a-z0-9-]*) = (\(none\)|.+?)(?:\s{2,}# .*)?")
 TABLE = re.compile(r"\[([a-z]+)\]")
 
 # Issues 3 and 4: flag to default; None where the default depends on something, or is none.
@@ -34,7 +34,10 @@ ISSUE = {
     "tor-proxy": None,
     "tor-proxy-remote-ok": "false",
     "prefer-tor": "false",
+    "single-identity": "false",
     "only-onion": "false",
+    "i2p-sam": None,
+    "only-i2p": "false",
     "clearnet": None,
     "tor-control": None,
     "tor-password-file": None,
@@ -75,6 +78,9 @@ ISSUE = {
     "log-addresses": "false",
 }
 BEYOND = {
+    "i2p-hops",
+    "i2p-key",
+    "i2p-sam-remote-ok",
     "onion-auth-clients",
     "onion-auth-keys",
     "onion-circuit-ids",
@@ -82,6 +88,8 @@ BEYOND = {
     "onion-max-streams",
     "onion-pow",
     "tor-bridge",
+    "tor-rotate-circuits",
+    "adaptive-transport",
     "tor-transport",
     "tor-vanguards",
     "beacon-api",
@@ -93,6 +101,9 @@ BEYOND = {
     "dns-lists",
     "dns-resolver",
     "peer-tx-rate",
+    "dandelion",
+    "tx-padding",
+    "tx-trickle",
     "tx-rate",
 }
 

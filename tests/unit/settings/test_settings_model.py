@@ -51,6 +51,8 @@ def test_flags_amount_to_a_mode(line, mode):
     [
         ("--only-onion", ["--only-onion needs Tor", "--tor-proxy"]),
         ("--prefer-tor", ["--prefer-tor needs Tor"]),
+        ("--single-identity", ["--single-identity needs Tor"]),
+        (f"{PROXY} --onion-listen 0.0.0.0:30303", ["every interface"]),
         ("--clearnet tor", ["--clearnet tor needs Tor"]),
         ("--clearnet off", ["--clearnet off needs Tor"]),
         ("--tor-control 127.0.0.1:9051", ["--tor-control needs Tor"]),
@@ -85,8 +87,12 @@ def test_contradictions_are_named_with_the_way_out(line, words):
     [
         ("", None),
         (f"{PROXY} --only-onion", None),
-        (PROXY, "one node key"),
-        (f"{PROXY} --prefer-tor", "one node key"),
+        (PROXY, None),
+        (f"{PROXY} --prefer-tor --single-identity", "one node key"),
+        (
+            f"{PROXY} --eth-versions 68 --port 7 --onion-port 7",
+            "--eth-versions and --port and --onion-port as",
+        ),
         (f"{PROXY} --clearnet tor", "an exit sees"),
         ("--tor-proxy 10.0.0.5:9050", "not on this host"),
         ("--tor-proxy 10.0.0.5:9050 --only-onion --tor-proxy-remote-ok", "not on this host"),

@@ -7,6 +7,7 @@ import pytest
 from relay.cli.arguments import daemon_parser, given_options
 from relay.primitives.errors import UsageError
 from relay.settings import load_settings
+from relay.settings.identities import clearnet_side, onion_side
 
 PROXY = {"tor-proxy": "127.0.0.1:9050"}
 LAUNCH = {"tor-launch": "true"}
@@ -57,6 +58,11 @@ def test_bridges_are_read_from_flags_that_repeat_and_from_arrays(tmp_path):
         ([LAUNCH, {"tor-transport": "obfs4=relative"}], ["begin with /"]),
         ([LAUNCH, {"tor-vanguards": "full"}], ["none of: lite, off"]),
         ([{"onion-auth-clients": "x"}], ["--onion-auth-clients needs Tor"]),
+        ([{"adaptive-transport": "true"}], ["--adaptive-transport needs Tor"]),
+        ([PROXY, {"adaptive-transport": "true", "only-onion": "true"}], ["have to be both", "--only-onion"]),
+        ([PROXY, {"adaptive-transport": "true", "clearnet": "tor"}], ["have to be both"]),
+        ([PROXY, {"adaptive-transport": "true", "single-identity": "true"}], ["--single-identity"]),
+        ([PROXY, {"tor-rotate-circuits": "5s"}], ["not between 10s"]),
         ([{"onion-auth-keys": "x"}], ["--onion-auth-keys needs Tor"]),
         ([EXTERNAL, {"onion-auth-clients": "x"}], ["authorized_clients"]),
         ([PROXY, {"onion-auth-clients": "x", "onion-service": "off"}], ["contradict"]),
@@ -99,3 +105,13 @@ def test_vanguards_off_is_warned_of(tmp_path):
     assert any(
         "--tor-vanguards off" in each for each in settings(tmp_path, LAUNCH, tor_vanguards="off").warnings
     )
+
+
+@pytest.mark.parametrize("more", [{}, {"prefer-tor": "true"}])
+def test_adaptive_transport_is_for_two_identities_and_neither_has_it_by_itself(tmp_path, more):
+    given = settings(tmp_path, PROXY, {"adaptive-transport": "true", "tor-rotate-circuits": "6h"}, more)
+    assert any("may find that they belong together" in each for each in given.warnings)
+    sides = (onion_side(given, 20), clearnet_side(given, 30))
+    assert not any(each.adaptive_transport for each in sides)
+    assert [each.tor_rotate_circuits for each in sides] == [21_600, 0]
+    assert not settings(tmp_path, PROXY, more).adaptive_transport

@@ -92,6 +92,11 @@ def test_eth_versions_refuse_what_the_table_does_not_describe(text):
         values.eth_versions(text)
 
 
+@pytest.mark.parametrize("text", ["\x1e68", "69,\x1c68\x1f", "\x8568"])
+def test_eth_versions_between_strange_spaces_are_read(text):
+    assert 68 in values.eth_versions(text)  # found by the fuzzer: a ValueError
+
+
 def test_eth_versions_are_sorted_and_counted_once():
     assert values.eth_versions("71, 69,71") == (69, 71)
 
@@ -113,3 +118,30 @@ def test_text_refuses_what_would_break_a_log_line(text):
 def test_every_parser_answers_any_text_with_a_value_or_a_usage_error(option, text):
     with suppress(UsageError):
         option.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("90s", 90), ("30m", 1800), ("6h", 21_600), (" 2d ", 172_800)]
+)
+def test_duration_is_a_number_with_its_unit(text, seconds):
+    assert values.Duration(10)(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no duration"),
+        ("90", "is no duration"),
+        ("6 hours", "is no duration"),
+        ("1.5h", "is no duration"),
+        ("-5m", "is no duration"),
+        ("h", "is no duration"),
+        ("٣h", "is no duration"),
+        ("9s", "not between 10s and 365d"),
+        ("0s", "not between"),
+        ("366d", "not between"),
+    ],
+)
+def test_duration_says_what_it_takes(text, words):
+    with pytest.raises(UsageError, match=words):
+        values.Duration(10)(text)

@@ -4,7 +4,7 @@ import pytest
 import stem.connection
 
 from relay.primitives.errors import TorControlError
-from relay.tor.authentication import ProtocolInfo, answer_challenge, client_proof, server_proof
+from relay.tor.authentication import ProtocolInfo, answer_challenge, client_proof, open_door, server_proof
 from relay.tor.control_protocol import ReplyParser
 
 COOKIE, OURS, THEIRS = b"c" * 32, b"o" * 32, b"t" * 32
@@ -56,3 +56,34 @@ def test_protocol_info_is_read_with_blanks_and_octal_in_the_path():
 def test_protocol_info_without_methods_is_refused():
     with pytest.raises(TorControlError, match="not Tor"):
         ProtocolInfo.from_reply(reply("250 OK\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("place", "who"),
+    [
+        (("127.0.0.1", 9051), "every program on this host can watch our circuits"),
+        (("::1", 9051, 0, 0), "every program on this host"),
+        (("192.0.2.7", 9051), "whoever reaches that address can watch our circuits"),
+        (("fe80::1%eth0", 9051, 0, 3), "whoever reaches that address"),
+        (("tor.example", 9051), "whoever reaches that address"),
+    ],
+)
+def test_port_without_authentication_is_told_with_its_risk_and_remedy(place, who):
+    told = open_door(ProtocolInfo(frozenset({"NULL", "SAFECOOKIE"}), "", ""), place)
+    assert told is not None
+    assert who in told
+    assert "CookieAuthentication 1" in told
+    assert f"{place[0]}:9051" in told
+
+
+@pytest.mark.parametrize(
+    ("methods", "place"),
+    [
+        ({"SAFECOOKIE"}, ("127.0.0.1", 9051)),
+        ({"NULL"}, "/run/tor/control"),
+        ({"NULL"}, None),
+        (set(), ("a", 1)),
+    ],
+)
+def test_port_that_asks_or_whose_file_has_rights_is_no_open_door(methods, place):
+    assert open_door(ProtocolInfo(frozenset(methods), "", ""), place) is None

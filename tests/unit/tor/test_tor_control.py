@@ -95,9 +95,17 @@ async def test_password_that_was_not_given_is_asked_for(tmp_path):
 
 
 async def test_null_authentication(tmp_path):
-    async with control_server(tmp_path, methods="NULL") as server:
-        await connect_once(server)
+    async with (
+        control_server(tmp_path, methods="NULL") as server,
+        TorControl.connect(server.open_stream) as control,
+    ):
+        assert f"127.0.0.1:{server.port} asks for no authentication" in (control.open_door or "")
     assert server.matching("AUTHENTICATE") == ["AUTHENTICATE"]
+
+
+async def test_port_with_a_cookie_is_no_open_door(tmp_path):
+    async with control_server(tmp_path) as server, TorControl.connect(server.open_stream) as control:
+        assert control.open_door is None
 
 
 async def test_cookie_without_a_path_is_refused(tmp_path):

@@ -198,6 +198,40 @@ def test_any_protocol_info_is_read_or_refused(data):
         assert isinstance(ProtocolInfo.from_reply(reply), ProtocolInfo)
 
 
+@pytest.mark.parametrize("flood", [b"650 CIRC 1 BUILT\r\n", b"650 HS_DESC UPLOADED x\r\n"])
+async def test_flood_of_events_in_place_of_an_answer_meets_the_deadline(flood):
+    """Each is well formed, so only the clock ends it; others have their turn meanwhile."""
+    turns = 0
+
+    async def pour(_reader, writer):
+        with suppress(OSError):
+            while True:
+                writer.write(flood * 500)
+                await writer.drain()
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        others = tasks.create_task(take_turns())
+        server = await asyncio.start_server(
+            lambda *streams: tasks.create_task(pour(*streams)), "127.0.0.1", 0
+        )
+
+        async def open_stream():
+            return await asyncio.open_connection(*server.sockets[0].getsockname())
+
+        with pytest.raises(TorControlError, match="did not answer PROTOCOLINFO"):
+            async with TorControl.connect(open_stream, ControlOptions(command_deadline=0.2)):
+                pass
+        server.close()
+        others.cancel()
+    assert turns > 1
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_service_outlives_a_port_that_lies_for_a_while(tmp_path, seed):
     """Each command gets garbage, then the port is honest: the service is up, whatever came before."""

@@ -353,5 +353,6 @@ def test_modes_get_dialers_for_the_ways_of_their_row() -> None:
         Mode.PREFER_TOR: {DIRECT, TOR},
         Mode.CLEARNET_TOR: {TOR, EXIT},
         Mode.ONLY_ONION: {TOR},
+        Mode.ONLY_I2P: set(),
     }
     assert set(dialers_of(Mode.DEFAULT, sockets, None)) == {DIRECT}

@@ -29,8 +29,12 @@ def test_table_has_every_cell() -> None:
     }
 
 
-def test_only_onion_row_has_one_way() -> None:
-    assert {way for ways in POLICY[Mode.ONLY_ONION].values() for way in ways} == {ONION_WAY}
+def test_rows_that_hide_everything_have_hidden_ways_alone() -> None:
+    def ways_of(mode: Mode) -> set[Way]:
+        return {way for ways in POLICY[mode].values() for way in ways}
+
+    assert ways_of(Mode.ONLY_ONION) == {ONION_WAY, Way.I2P}
+    assert ways_of(Mode.ONLY_I2P) == {Way.I2P}
 
 
 def test_modes_that_hide_the_ip_have_no_direct_way() -> None:
@@ -52,6 +56,7 @@ def test_only_onion_plans_nothing_but_the_onion_of_a_peer_that_has_an_ip() -> No
         (Mode.PREFER_TOR, [(DIRECT, "node.example")]),
         (Mode.CLEARNET_TOR, [(EXIT, "node.example")]),
         (Mode.ONLY_ONION, []),
+        (Mode.ONLY_I2P, []),
     ],
 )
 def test_name_counts_as_ip(mode: Mode, ways: list[tuple[Way, str]]) -> None:

@@ -347,8 +347,9 @@ def test_only_modes_that_show_the_ip_have_datagrams(mode: Mode, monkeypatch: pyt
             factory.bind_udp(host, port)
 
 
-def test_modes_without_datagrams_are_the_two_that_hide_the_ip() -> None:
-    assert {mode for mode in Mode if mode.hides_ip} == {Mode.ONLY_ONION, Mode.CLEARNET_TOR}
+def test_modes_without_datagrams_are_those_that_hide_the_ip() -> None:
+    hidden = {Mode.ONLY_ONION, Mode.ONLY_I2P, Mode.CLEARNET_TOR}
+    assert {mode for mode in Mode if mode.hides_ip} == hidden
 
 
 def test_datagram_socket_is_nonblocking_and_not_inherited() -> None:

@@ -122,6 +122,19 @@ def test_isolation_is_a_function_of_the_randomness_given() -> None:
     assert (first.username, first.password) == (b"0" * 32, b"dns-1")
 
 
+def test_renewed_isolation_is_like_that_of_another_run_and_tells_who_keeps_connections() -> None:
+    isolation = Isolation(os.urandom)
+    told: list[str] = []
+    isolation.on_renewed(lambda: told.append("left"))
+    first = isolation.credentials(Purpose.PEER)
+    assert not told
+    isolation.renew()
+    second = isolation.credentials(Purpose.PEER)
+    assert told == ["left"]
+    assert first.username != second.username
+    assert (first.password, second.password) == (b"peer-1", b"peer-1")
+
+
 @pytest.mark.parametrize("spelled", [ONION, ONION.upper(), ONION.title(), ONION + "."])
 async def test_own_onion_in_any_case_is_refused_before_the_proxy(proxy: SocksServer, spelled: str) -> None:
     dialer = dialer_of(proxy, own=lambda: (ONION.upper(),))

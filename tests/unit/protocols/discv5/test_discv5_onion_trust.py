@@ -269,6 +269,32 @@ def test_one_teller_fills_a_part_of_the_table_only():
     assert len(a.core.table) == 5
 
 
+def test_proofs_leave_dials_to_lookups():
+    a = make_node(1, replace(STILL, proofs=5), onion=True)
+    wire = Streams(a)
+    others = [onion_record(number) for number in range(100, 120)]
+    for number, other in enumerate(others):
+        a.core._neighbours.heard(a.core.contact(other), b"teller %d" % number, wire.now)
+
+    def called():
+        return {to for _, to, _ in wire.log}
+
+    def pass_time(seconds):
+        for _ in range(int(seconds / 0.5)):
+            wire.now += 0.5
+            a.core.poll(wire.now)
+            wire.deliver()
+
+    pass_time(20.0)
+    assert len(called()) == 5
+    # One that ends makes room for one more, whatever its end.
+    a.core.close_address(next(iter(called())), wire.now, Failure.BUSY)
+    pass_time(5.0)
+    assert len(called()) == 6
+    pass_time(2000.0)
+    assert called() == {a.core.contact(other).address for other in others}
+
+
 # -- who is at the end of a stream -----------------------------------------------------------------------
 
 

@@ -129,6 +129,21 @@ def test_onions_are_limited_by_teller():
     assert table.add(cache.of(onion_record(FAR[13])), None) is not None
 
 
+def test_who_comes_by_itself_finds_room_near_us_however_many_came_from_afar():
+    table = Table(OWN, OnionNetwork(), Limits(2, 3), random.Random(1).randrange)
+    cache = ContactCache(OnionNetwork().address_of, 4096)
+    onions = [cache.of(onion_record(number)) for number in range(1, 400)]
+    for each in onions:
+        table.add(each, ITSELF)
+    held = [size for size, _ in table.bucket_sizes()]
+    assert max(held) == 2
+    assert sum(held) > 3
+    others = Table(OWN, OnionNetwork(), Limits(2, 3), random.Random(1).randrange)
+    for each in onions:
+        others.add(each, b"teller")
+    assert len(others) == 3
+
+
 def test_newer_record_replaces_an_older_one_in_place():
     table = make_table()
     entry = table.add(contact(1), ITSELF)

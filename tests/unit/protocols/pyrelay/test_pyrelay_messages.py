@@ -58,4 +58,4 @@ def test_eth_keeps_its_codes_beside_it():
     ours = [BY_VERSION[version].capability for version in sorted(BY_VERSION)] + [CAPABILITY]
     eth, relays = negotiate(ours, ours)
     assert (eth.name, eth.offset, eth.length) == ("eth", 16, 22)
-    assert (relays.name, relays.offset, relays.length) == ("pyrelay", 16 + 22, 2)
+    assert (relays.name, relays.offset, relays.length) == ("pyrelay", 16 + 22, 4)
