@@ -37,6 +37,7 @@ unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
 
 e2e: install-dev ## end to end on a real private Tor network, and on I2P
 	@tools/install-i2pd.sh || echo "i2pd can't be installed here: the tests over I2P will be skipped" >&2
+	@tools/install-chromium.sh >/dev/null || echo "no chromium here: the tests of the status page will be skipped" >&2
 	$(PY) -m pytest tests/e2e -q
 
 leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets, deliberate leaks (needs root)
@@ -54,6 +55,7 @@ counterparts: # what can't be had here is named, and its tests skip with the rea
 		tools/install-$$each.sh >/dev/null || echo "$$each can't be built here: its tests will be skipped" >&2; \
 	done
 	@GETH_VERSION=v1.17.0 tools/install-geth.sh >/dev/null
+	@command -v tmux >/dev/null || tools/apt-install.sh tmux || echo "no tmux here: the monitor's screen will not be tested" >&2
 	@command -v miniupnpd >/dev/null || [ -x /usr/sbin/miniupnpd ] || tools/apt-install.sh miniupnpd-nftables nftables iproute2 \
 		|| echo "the test of UPnP will be skipped" >&2
 

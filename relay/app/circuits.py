@@ -36,7 +36,7 @@ async def rotate_peers(settings: Settings, ways: WaysOut, peers: PeerSet, schedu
 
 
 async def renew_credentials(settings: Settings, ways: WaysOut) -> None:
-    """Have no connection of discovery, JSON-RPC, resolvers or private broadcast outlive its credentials by much.
+    """Have no connection of discovery or JSON-RPC outlive its credentials by much; all others are short.
 
     Each connection has credentials of its own in any case; what this ends is connections that are kept for
     the next question. Runs until cancelled; returns at once where it is off.

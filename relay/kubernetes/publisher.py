@@ -34,6 +34,7 @@ log = structlog.get_logger("relay.kubernetes")
 
 SEQUENCE: Final = "address-book.json"
 REBUILD: Final = 10.0  # seconds at most until a lost entry is written again: not all pods in the same second
+MOST_LINES: Final = 100  # pods; an apply on a map of 100 costs the server 0.2 s, of 200 already 0.6 s
 CONTENTION: Final = 0.25  # seconds until the first further try, where others write the same map at once
 TRIES: Final = 6
 SETTLE: Final = 2.0  # seconds at least between two writes
@@ -257,7 +258,12 @@ class Publisher:
         await self._summarize(book, pod)
 
     async def _summarize(self, book: str, pod: str) -> None:
-        """Keep a line for people in the map: written once, since each write is sent to every pod."""
+        """Keep a line for people in the map: written once, since each write is sent to every pod.
+
+        Not in a large book: what an apply costs the server grows with the square of the managers.
+        """
+        if self._size() > MOST_LINES:
+            return
         onion, key = self._identity.onion.address, self._identity.node.public_key.hex()
         lease = f"lease/{book}-{pod}"
         line = f'{SUMMARY}"{lease}","onion":"{onion}","nodeId":"{key}","port":{self._own.port}}}'

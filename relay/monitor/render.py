@@ -141,7 +141,7 @@ def _header(watch: Watch, now: float, canvas: Canvas) -> list[Text]:
     peers = view.peers
     inbound = sum(peer.inbound is True for peer in peers)
     outbound = sum(peer.inbound is False for peer in peers)
-    counts = f"{len(peers)} peers: {inbound} in, {outbound} out"
+    counts = f"{len(peers)} peer{'s' * (len(peers) != 1)}: {inbound} in, {outbound} out"
     counts += f"; {view.waiting} not connected" if view.waiting else ""
     counts += f"; {view.refused} entries not understood" if view.refused else ""
     lines.append(Text(canvas.cut(counts)))
@@ -163,7 +163,8 @@ def _histograms(watch: Watch, canvas: Canvas) -> list[Text]:
         ("clients", tally(peer.name.client for peer in peers)),
         ("eth", tally(str(peer.eth or UNKNOWN) for peer in peers)),
     )
-    lines = [_histogram(title, counts, len(peers), canvas) for title, counts in found]
+    told = [(title, counts) for title, counts in found if counts[0] != (UNKNOWN, len(peers))]
+    lines = [_histogram(title, counts, len(peers), canvas) for title, counts in told]
     if len(watch.samples) > 1:
         room = max(8, min(60, canvas.width - 24))
         lines.append(Text(canvas.cut(_sparkline(list(watch.samples), room, canvas)), style="cyan"))

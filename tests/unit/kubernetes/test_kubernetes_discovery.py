@@ -414,6 +414,14 @@ async def test_a_new_pod_of_many_leaves_the_map_alone_from_its_first_entry_on(tm
         assert all(text.startswith('{"summary"') for text in written)
 
 
+async def test_a_large_book_has_no_lines_for_people(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("relay.kubernetes.publisher.MOST_LINES", 1)
+    auto = BookOptions(mode=BookMode.AUTO, objects_from=1, stale_after=1200.0)
+    async with bench(tmp_path, book=auto, before=lambda server: put(server, BOB, CAROL)) as it:
+        await until(lambda: ("leases", f"{BOOK}-relay-0") in it.server.objects, "a Lease")
+        await stays(lambda: it.server.asked["patch", "configmaps"] == 0, "the map is left alone", 0.2)
+
+
 async def test_auto_without_the_right_to_leases_stays_with_the_map(tmp_path: Path) -> None:
     def forbid(server: KubernetesServer) -> None:
         put(server, BOB, CAROL)

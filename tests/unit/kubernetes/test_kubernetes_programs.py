@@ -25,11 +25,12 @@ from relay.kubernetes.prune import prune
 from relay.primitives.address import TcpAddress
 from relay.primitives.enr import build_record
 from relay.primitives.errors import DecodeError, LocalError, UsageError
-from relay.rpc.httpd import HttpServer
+from relay.rpc.httpd import HttpOptions, HttpServer
 from relay.transports.dialer import TcpDialer
 from relay.transports.sockets import SocketFactory, SocketRules
 from tests.aids.kubernetes import NAMESPACE, pod
 from tests.aids.kubernetes_server import KubernetesServer, kubeconfig, serving, status
+from tests.aids.socks_server import SocksServer
 
 BOOK = "tor-peer-addresses"
 ME, BOB, CAROL = pod("relay-0"), pod("relay-1"), pod("relay-2")
@@ -270,8 +271,8 @@ def info(who=BOB, *, onion: bool = True) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def node_page(answer) -> AsyncIterator[str]:
-    server = HttpServer(NodeInfoPage(answer).answer)
+async def node_page(answer, name: str = "localhost") -> AsyncIterator[str]:
+    server = HttpServer(NodeInfoPage(answer).answer, options=HttpOptions(vhosts=(name,)))
     sock = SocketFactory(SocketRules.anywhere()).listen_tcp("127.0.0.1", 0)
     port = sock.getsockname()[1]
     await server.start(sock)
@@ -309,6 +310,24 @@ async def test_join_asks_there_and_adds_here(tmp_path: Path, monkeypatch, capsys
     async with node_page(lambda: info(ME)) as url:
         assert await running(["join", url, "--datadir", str(tmp_path)]) == 1
         assert "this relay itself" in capsys.readouterr().err
+
+
+async def test_join_over_an_onion_asks_tor_and_nobody_else(tmp_path: Path, monkeypatch, capsys) -> None:
+    added = []
+
+    async def call(_path, method, params=(), **_):
+        added.extend(params)
+        return info(ME) if method == "admin_nodeInfo" else True
+
+    monkeypatch.setattr("relay.kubernetes.joining.call", call)
+    async with node_page(info, "*") as url, SocksServer() as tor:
+        tor.routes[CAROL.onion.address, 8545] = ("127.0.0.1", int(url.rpartition(":")[2]))
+        argv = ["join", f"http://{CAROL.onion.address}:8545", "--only-onion", "--tor-proxy", tor.address]
+        assert await running([*argv, "--datadir", str(tmp_path)]) == 0
+        assert added == [BOB.entry().enode]
+        assert [(each.host, each.port) for each in tor.asked] == [(CAROL.onion.address, 8545)]
+        assert await running([*argv[:-1], "127.0.0.1:1", "--datadir", str(tmp_path)]) == 1
+        assert "no proxy answers at 127.0.0.1:1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

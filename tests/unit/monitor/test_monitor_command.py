@@ -83,7 +83,7 @@ async def test_csv_and_narrow_and_plain_terminals(node: FakeNode, tmp_path: Path
     assert next(csv.DictReader(io.StringIO(table)))["id"] == "ab" * 32
     assert (code, err) == (0, "")
     assert plain.isascii()
-    assert "1 peers: 1 in, 0 out" in plain
+    assert "1 peer: 1 in, 0 out" in plain
 
 
 async def test_modes_that_hide_the_host_do_not_dial_directly(tmp_path: Path) -> None:

@@ -232,6 +232,14 @@ def test_screen_shows_head_counts_and_rows() -> None:
     assert lines[-1].startswith("? help")
 
 
+def test_what_no_peer_tells_has_no_histogram() -> None:
+    text = "\n".join(drawn(watched(peer(1, client="", eth=None), peer(2, client="", eth=None))))
+
+    assert "networks " in text
+    assert "clients " not in text
+    assert "\neth " not in text
+
+
 def test_screen_says_how_old_the_data_is() -> None:
     watch = crowd()
     watch.fail("connection refused", 2.0)
