@@ -35,9 +35,9 @@ DEFENCES = (
     Defence("dandelion", stem=STEM),
     Defence("dandelion, stems dropped", stem=STEM, drops=True),
     Defence("dandelion and trickle", CORE, STEM),
-    Defence("private", private=True),
+    Defence("private, strangers first", private=True, strangers=True),
     Defence("private and trickle", CORE, private=True),
-    Defence("private, any receiver", private=True, strangers=False),
+    Defence("private", private=True),
 )
 TOGETHER = {"dandelion and trickle", "private and trickle"}
 SHARES = (0.1, 0.2, 0.3)

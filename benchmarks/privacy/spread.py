@@ -43,7 +43,7 @@ class Defence:
     stem: StemOptions = field(default_factory=StemOptions)
     private: bool = False
     drops: bool = False
-    strangers: bool = True
+    strangers: bool = False
 
 
 class Sight(NamedTuple):
@@ -310,7 +310,7 @@ class _Run:
         """By the real schedule: three short connections, others if nobody brings it back."""
         broadcast = PrivateBroadcast(
             self,
-            PrivateOptions(),
+            PrivateOptions(strangers_first=self.defence.strangers),
             self.agenda,
             self._draw.randbytes,
             objection=lambda _tx: None,
@@ -324,7 +324,7 @@ class _Run:
         origin = self.trace.origin
         peers = set(self.world.neighbours[origin])
         return [
-            Addressee(relay.to_bytes(4, "big"), is_peer=self.defence.strangers and relay in peers)
+            Addressee(relay.to_bytes(4, "big"), is_peer=relay in peers)
             for relay in range(self.world.size)
             if relay != origin
         ]

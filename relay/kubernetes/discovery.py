@@ -171,6 +171,7 @@ class Discovery:
         def on_failure(error: ApiFailed) -> None:
             if name == OBJECTS and self._mode is BookMode.AUTO and error.trouble is Trouble.FORBIDDEN:
                 self._sync(name, None)  # without that right the shared map is all there is
+                self._known.set()
             else:
                 self._failed(error)
 

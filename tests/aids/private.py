@@ -72,11 +72,11 @@ class ScriptedCourier:
 class PrivateHouse(House):
     """A relay whose users' transactions go out privately."""
 
-    def __init__(self, known=8, peers=2, private=None, **options):
+    def __init__(self, known=8, peers=2, private=None, seed=b"private", **options):
         super().__init__(peers, **options)
         self.courier = ScriptedCourier(map(node, range(1, known + 1)))
         self.desk = PrivateDesk(
-            self.relay, self.courier, private or PrivateOptions(), self.loop, seeded(b"private")
+            self.relay, self.courier, private or PrivateOptions(), self.loop, seeded(seed)
         )
         self.broadcast = self.desk.broadcast
 

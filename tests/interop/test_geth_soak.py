@@ -1,4 +1,4 @@
-"""Three geths with pyrelay in the middle, and for a fifth of that time each eth version alone next to one geth.
+"""Three geths with pyrelay in the middle, and for a fifth of that time each eth version alone with one geth.
 
 A minute by itself, five in CI, an hour by `make soak`.
 """

@@ -161,12 +161,13 @@ class PrivateBroadcast:
         self.on_progress(letter)
 
     def _ordered(self, found: Sequence[Addressee], letter: Letter) -> list[Addressee]:
-        """Sort who may be asked, the best last: strangers to this transaction, onions, no peers of ours."""
-        now = self._loop.time()
+        """Sort who may be asked, the best last: strangers to this transaction, onions."""
+        now, peers_last = self._loop.time(), self._options.strangers_first
 
         def badness(each: Addressee) -> tuple[bool, bool, bool, bool, bytes]:
             sour = now - self._sour.get(each.key, -self._options.sour) < self._options.sour
-            return (each.key in letter.confirmed, sour, not each.onion, each.is_peer, self._rand(8))
+            late = peers_last and each.is_peer
+            return (each.key in letter.confirmed, sour, not each.onion, late, self._rand(8))
 
         return sorted(found, key=badness, reverse=True)
 

@@ -24,6 +24,8 @@ class PrivateOptions:
         bytes: of all of them.
         sour: seconds in which a peer that did not take one is asked after all others.
         sour_count: how many such peers are remembered.
+        strangers_first: ask our own peers last. That hides from them who sends, and tells who knows our links
+            and the receivers of ten transactions of one account whose they are: `benchmarks.privacy`.
     """
 
     copies: int = 3
@@ -39,3 +41,4 @@ class PrivateOptions:
     bytes: int = 16 * 1024 * 1024
     sour: float = 600.0
     sour_count: int = 1024
+    strangers_first: bool = False

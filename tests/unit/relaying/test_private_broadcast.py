@@ -86,8 +86,20 @@ def test_it_waits_for_peers_and_goes_out_once_there_are_some():
     assert len(house.courier.carried) == 1
 
 
-def test_onions_come_before_exits_and_our_own_peers_last():
-    house = PrivateHouse(0)
+def test_onions_come_before_exits_and_our_own_peers_are_no_worse_than_strangers():
+    orders = [_order_of_dials(bytes([number])) for number in range(12)]
+    assert all(set(order[:3]) == {3, 4, 5} and set(order[3:]) == {1, 2, 6} for order in orders)
+    assert {order.index(3) for order in orders} == {0, 1, 2}
+
+
+def test_strangers_first_asks_our_own_peers_last():
+    orders = [_order_of_dials(bytes([number]), PrivateOptions(strangers_first=True)) for number in range(12)]
+    assert {(order[2], order[5]) for order in orders} == {(3, 2)}
+
+
+def _order_of_dials(seed, options=None):
+    """Who is dialed for a transaction that nobody takes."""
+    house = PrivateHouse(0, private=options, seed=seed)
     house.courier.known = [
         node(1, onion=False), node(2, onion=False, is_peer=True), node(3, is_peer=True), node(4), node(5),
         node(6, onion=False),
@@ -95,11 +107,7 @@ def test_onions_come_before_exits_and_our_own_peers_last():
     house.submit()
     while house.courier.under_way:
         house.courier.under_way[0].fail()
-    order = [int.from_bytes(each.to.key, "big") for each in house.courier.carried]
-    assert set(order[:2]) == {4, 5}
-    assert order[2] == 3
-    assert set(order[3:5]) == {1, 6}
-    assert order[5] == 2
+    return [int.from_bytes(each.to.key, "big") for each in house.courier.carried]
 
 
 def test_who_was_full_a_moment_ago_is_asked_last_for_the_next_transaction():
