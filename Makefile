@@ -95,7 +95,7 @@ simulate: install-dev ## 1,000 onion nodes for an hour of virtual time (ARGS="--
 	$(PY) -m benchmarks.simulation --json benchmarks/results/simulation.json --plot benchmarks/simulation.png $(ARGS)
 
 soak: install-dev ## an hour between real geths (SECONDS_=300 for five minutes)
-	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR PYRELAY_SOAK_SECONDS=$(or $(SECONDS_),3600) \
+	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR PYRELAY_TEST_SOAK_SECONDS=$(or $(SECONDS_),3600) \
 		$(PY) -m pytest tests/interop -q -k soak -s
 
 lock: install-dev ## renew the lock files from pyproject.toml

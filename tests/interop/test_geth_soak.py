@@ -28,7 +28,7 @@ from tests.aids.until import stays
 
 pytestmark = pytest.mark.geth
 
-SECONDS = float(os.environ.get("PYRELAY_SOAK_SECONDS", "60"))
+SECONDS = float(os.environ.get("PYRELAY_TEST_SOAK_SECONDS", "60"))
 ALONE_SECONDS = SECONDS / 5
 VERSIONS = (69, 70, 71)
 TRUSTING = (
