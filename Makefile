@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 TRACED := --cov=relay --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test fmt lint types arch unit e2e e2e-kubernetes leaks interop built counterparts bench profile simulate soak lock fuzz coverage covered clean
+.PHONY: help install install-dev run test fmt lint types arch unit e2e e2e-kubernetes leaks interop real built counterparts bench profile simulate soak lock fuzz coverage covered clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ run: install ## a private Tor network with three real relays passing real transa
 	@$(PY) -m relay.cli.main localnet $(ARGS)
 
 test: ## everything: unit and vectors, e2e on real Tor, interop with real geth
-	@# The programs of others are built beside the unit tests, which use one core: cold, that is a quarter of an hour.
-	@$(MAKE) --no-print-directory -j2 unit built
+	@# Side by side: the unit tests take one core, and the others mostly wait, for Tor and for what cargo and go build.
+	@$(MAKE) --no-print-directory -j2 unit real
+
+real: install-dev
+	@$(MAKE) --no-print-directory built
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory interop
 
@@ -37,6 +40,8 @@ unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
 
 e2e: install-dev ## end to end on a real private Tor network, and on I2P
 	@tools/install-i2pd.sh || echo "i2pd can't be installed here: the tests over I2P will be skipped" >&2
+	@command -v obfs4proxy >/dev/null || tools/apt-install.sh obfs4proxy \
+		|| echo "no obfs4proxy here: the test of a bridge will be skipped" >&2
 	@tools/install-chromium.sh >/dev/null || echo "no chromium here: the tests of the status page will be skipped" >&2
 	$(PY) -m pytest tests/e2e -q
 

@@ -88,6 +88,8 @@ class Daemon:
             process = Process(self._chain, self._sockets, self._kzg, self._bug)
             self.identities = make_identities(settings, process, node_key, self._data, self._ways)
             self.main = self.identities[0]
+            for identity in self.identities:
+                guard.callback(identity.data.unlock)
             self._build()
             guard.pop_all()
 
@@ -132,7 +134,7 @@ class Daemon:
         finally:
             for identity in self.identities:
                 identity.sources.close()
-            self._data.unlock()
+                identity.data.unlock()
         if self._broken:
             raise LocalError(f"stopped by a bug in pyrelay {__version__}: please report the traceback above")
         log.info("stopped")
@@ -203,7 +205,8 @@ class Daemon:
                 await self.i2p.wait_up()
         with step("record"):
             for identity in self.identities:
-                log.info("record", enr=identity.record.record.to_text())
+                whose = {} if identity.side is None else {"identity": str(identity.side)}
+                log.info("record", enr=identity.record.record.to_text(), **whose)
         with step("static nodes"):
             self._files.load()
         with step("discovery"), naming("--discovery"):

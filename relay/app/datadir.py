@@ -270,6 +270,7 @@ def write_atomic(path: Path, content: bytes, mode: int = SECRET_MODE) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
+            os.fchmod(descriptor, mode)  # whatever the umask takes away
             _write_all(descriptor, content)
             os.fsync(descriptor)
         finally:

@@ -196,7 +196,7 @@ class Identity:
             LocalError: an address is taken; the text names the flag.
         """
         self.peers.start()
-        self.eth.start()
+        self.eth.start(self._phase())
         settings = self.settings
         if Label.CLEARNET in self.labels:
             with naming("--port"):
@@ -208,6 +208,12 @@ class Identity:
         if Label.ONION in self.labels:
             with naming("--onion-listen"):
                 self._open(tasks, Label.ONION, settings.onion_listener)
+
+    def _phase(self) -> float:
+        """Draw when in a second the rounds of housekeeping are: two identities must not share that."""
+        if self.side is None:
+            return 0.0
+        return self.eth.options.tick * int.from_bytes(secrets.token_bytes(6), "big") / (1 << 48)
 
     def _open(self, tasks: asyncio.TaskGroup, label: Label, address: Address) -> Address:
         factory, has_room = self._inbound(label, tasks)

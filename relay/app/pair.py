@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
 from relay.app.bridge import Bridge
-from relay.app.datadir import DataDir
+from relay.app.datadir import NODE_KEY, DataDir
 from relay.app.identity import Identity, Process
 from relay.app.outward import WaysOut
+from relay.primitives.errors import KeyFileError
 from relay.primitives.keys import NodeKey, PublicKey
 from relay.primitives.node import Node
 from relay.relaying.seams import Loop
@@ -43,18 +45,39 @@ def make_identities(
         ways: out of this host.
 
     Raises:
-        StorageError, KeyFileError: the second one's folder or key can't be had.
+        StorageError, KeyFileError: the second one's folder or key can't be had. The folder is held until its
+            identity's `data` is unlocked.
     """
     if not settings.has_two_identities:
         return (Identity(settings, process, key, data, ways),)
-    hidden, seen = share_of_peers(settings.maxpeers, secrets.token_bytes)
     inner = DataDir(data.path / CLEARNET)
-    second = inner.node_key(None, secrets.token_bytes)
+    with ExitStack() as guard:
+        inner.lock()
+        guard.callback(inner.unlock)
+        second = inner.node_key(None, secrets.token_bytes)
+        if second.public_key == key.public_key:
+            raise KeyFileError(
+                f"{inner.path / NODE_KEY} is the key of the onion identity, too, so whoever sees both knows"
+                " that they are one: remove that file for a new key, or join them by --single-identity"
+            )
+        pair = _two(settings, process, (key, data), (second, inner), ways)
+        guard.pop_all()
+    return pair
+
+
+def _two(
+    settings: Settings,
+    process: Process,
+    first: tuple[NodeKey, DataDir],
+    second: tuple[NodeKey, DataDir],
+    ways: WaysOut,
+) -> tuple[Identity, Identity]:
+    """Make both, each from its key and its data folder."""
+    hidden, seen = share_of_peers(settings.maxpeers, secrets.token_bytes)
     onion = Identity(
         onion_side(settings, hidden),
         process,
-        key,
-        data,
+        *first,
         replace(ways, nodes=ways.nodes.narrowed(Mode.ONLY_ONION, _HIDDEN_WAYS)),
         side=Side.ONION,
         is_mine=_only(settings.mode, Side.ONION),
@@ -62,8 +85,7 @@ def make_identities(
     clearnet = Identity(
         clearnet_side(settings, seen),
         process,
-        second,
-        inner,
+        *second,
         WaysOut(ways.nodes.narrowed(Mode.NO_TOR, {Way.DIRECT}), None, ways.onion_pacer, None),
         side=Side.CLEARNET,
         is_mine=_only(settings.mode, Side.CLEARNET),
@@ -104,6 +126,7 @@ class NamedNodes:
 
     def __init__(self, mode: Mode, identities: Sequence[Identity]) -> None:
         self._mode, self._identities = mode, identities
+        self._told: dict[PublicKey, Identity] = {}  # by admin_addPeer, which the files don't undo
 
     def identity_of(self, node: Node) -> Identity:
         """Return whose it is; what has no address is the first one's."""
@@ -111,9 +134,13 @@ class NamedNodes:
         return next((each for each in self._identities if each.side in (None, side)), self._identities[0])
 
     def replace_static(self, nodes: Iterable[Node]) -> None:
-        """Make these the static nodes of the file."""
+        """Make these the static nodes of the file, but for those that the other identity was told to keep.
+
+        If both were named the node, each would leave it to the other.
+        """
         for identity, share in self._shares(nodes):
-            identity.scheduler.replace_static(share)
+            mine = [each for each in share if self._told.get(each.public_key, identity) is identity]
+            identity.scheduler.replace_static(mine)
 
     def replace_trusted(self, nodes: Iterable[Node]) -> None:
         """Make these the trusted nodes of the file."""
@@ -133,10 +160,12 @@ class NamedNodes:
         for other in self._identities:
             if other is not identity and other.scheduler.is_static(node.public_key):
                 other.scheduler.remove_peer(node.public_key)
+        self._told[node.public_key] = identity
         identity.scheduler.add_static(node)
 
     def remove_peer(self, public_key: PublicKey) -> None:
         """Disconnect a node and dial it no more."""
+        self._told.pop(public_key, None)
         for identity in self._identities:
             identity.scheduler.remove_peer(public_key)
 

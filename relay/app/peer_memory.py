@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,10 +67,12 @@ class Remembered:
             value: Any = json.loads(text)
             anchors = tuple(Node.parse(str(url)) for url in value["anchors"])
             seen = {
-                parse_public_key(bytes.fromhex(key)): (float(first), float(last))
+                parse_public_key(bytes.fromhex(key)): (_time(first), _time(last))
                 for key, (first, last) in value["seen"].items()
             }
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError, DecodeError) as error:
+        except (
+            ValueError, OverflowError, RecursionError, TypeError, KeyError, AttributeError, DecodeError
+        ) as error:  # fmt: skip
             raise DecodeError(f"expected anchors and keys, found {type(error).__name__}: {error}") from None
         return cls(anchors, seen)
 
@@ -79,6 +82,14 @@ class Remembered:
             "anchors": [node.enode.url for node in self.anchors],
             "seen": {key.hex(): [round(first), round(last)] for key, (first, last) in self.seen.items()},
         }
+
+
+def _time(value: Any) -> float:  # noqa: ANN401 - whatever JSON holds
+    """Unix seconds. JSON of Python has NaN, which is older than nothing and could not be written again."""
+    seconds = float(value)
+    if not isfinite(seconds):
+        raise DecodeError("a time that is none")
+    return seconds
 
 
 def load_memory(path: Path, unix: float) -> Remembered:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -44,6 +44,7 @@ __all__ = ["Acquaintance", "PrivateSide", "ShortDeadlines", "private_side"]
 
 FROM_DATABASE: Final = 64  # nodes of each network: a signature each, a sixth of a millisecond
 DATABASE_SECONDS: Final = 60.0  # between two looks at it
+JOURNAL_AGAIN: Final = 60.0  # seconds until a journal that could not be written is tried again
 _ONION: Final = (Network.ONION,)
 _ALL: Final = (Network.ONION, Network.IPV4, Network.IPV6)
 log = structlog.get_logger("relay.app")
@@ -81,6 +82,17 @@ class Acquaintance:
     sources: Sources
 
 
+@dataclass(frozen=True, slots=True)
+class _Reachable(Addressee):
+    """An addressee, and the way there: it may be known no longer when its turn in a round comes.
+
+    Attributes:
+        plan: of the dial.
+    """
+
+    plan: DialPlan = field(kw_only=True)
+
+
 class PrivateSide:
     """A `relay.relaying.private.courier.Courier`, and what keeps it going.
 
@@ -116,10 +128,10 @@ class PrivateSide:
         self._deadlines = deadlines or ShortDeadlines()
         self._terms = _terms(chain)
         self._on_fork = on_fork(ForkFilter(chain), time.time)
-        self._plans: dict[bytes, DialPlan] = {}
         self._looked_up: dict[NodeDatabase, tuple[float, tuple[Node, ...]]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None  # while what waits could not be written
         self.desk = PrivateDesk(eth, self, options or PrivateOptions(), self._loop, secrets.token_bytes)
 
     # -- life ------------------------------------------------------------------------------------------
@@ -137,8 +149,9 @@ class PrivateSide:
     def stop(self) -> None:
         """End all connections; what was not written yet is written now."""
         self.desk.broadcast.stop()
-        if self._journal is not None and self._changed.is_set():
+        if self._journal is not None and (self._changed.is_set() or self._again is not None):
             self._save(self._journal)
+        self._save_later(None)
 
     def _restore(self, journal: PrivateJournal) -> None:
         kept = journal.load()
@@ -159,35 +172,42 @@ class PrivateSide:
             journal.save(self.desk.broadcast.letters.values(), self._loop.time())
         except StorageError as error:
             log.warning("the journal of private broadcast is not written", cause=str(error))
+            self._save_later(JOURNAL_AGAIN)
+        else:
+            self._save_later(None)
+
+    def _save_later(self, seconds: float | None) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = None if seconds is None else self._loop.call_later(seconds, self._changed.set)
 
     # -- Courier ---------------------------------------------------------------------------------------
 
     def addressees(self) -> Sequence[Addressee]:
         """Return every node that Tor reaches, but ourselves."""
         found: dict[bytes, Addressee] = {}
-        plans: dict[bytes, DialPlan] = {}
         ours = frozenset(self._own_onions())
         groups = tuple(self._known())
         own_keys = {group.peers.public_key for group in groups}
         for group in groups:
             for node in self._nodes(group):
                 key = node.public_key
-                if key in own_keys or key in plans or any(each.host in ours for each in node.endpoints):
+                if key in own_keys or key in found or any(each.host in ours for each in node.endpoints):
                     continue
                 plan = self._dialer.plan(node)
                 if plan.targets:
-                    plans[key] = plan
                     is_peer = any(each.peers.get(key) is not None for each in groups)
-                    found[key] = Addressee(key, plan.targets[0].way is Way.TOR_ONION, is_peer)
-        self._plans = plans
+                    onion = plan.targets[0].way is Way.TOR_ONION
+                    found[key] = _Reachable(key, onion, is_peer, plan=plan)
         return tuple(found.values())
 
     def carry(self, to: Addressee, letter: Letter, done: Callable[[Receipt], None]) -> _Carrying:
         """See `Courier`."""
         assert self._tasks is not None, "begun before the first transaction"
+        assert isinstance(to, _Reachable), "one of `addressees`"
         tx = letter.tx
         parcel = Parcel(tx.hash, tx.type, tx.size, letter.item, asked=letter.is_asked_for)
-        carrying = self._carry(self._plans[to.key], parcel, done)
+        carrying = self._carry(to.plan, parcel, done)
         return _Carrying(self._tasks.create_task(carrying, name="private broadcast"))
 
     def _nodes(self, group: Acquaintance) -> Iterator[Node]:
@@ -272,11 +292,14 @@ def private_side(
     own_onions: Callable[[], Iterable[str]],
 ) -> PrivateSide | None:
     """Return the private broadcast that the settings ask for; None where they ask for none."""
+    journal = PrivateJournal(settings.datadir)
+    if settings.private_broadcast_journal == "off":
+        journal.warn_of_rest()
     if not settings.broadcasts_privately:
         return None
     assert ways.private is not None, "it needs Tor, and settings know whether there is one"
-    journal = PrivateJournal(settings.datadir) if settings.private_broadcast_journal != "off" else None
-    return PrivateSide(chain, eth, ways.private, known, own_onions=own_onions, journal=journal)
+    kept = None if settings.private_broadcast_journal == "off" else journal
+    return PrivateSide(chain, eth, ways.private, known, own_onions=own_onions, journal=kept)
 
 
 class _Carrying:

@@ -59,6 +59,16 @@ class PrivateJournal:
             log.warning("the journal of private broadcast is of no use", cause=str(error))
             return []
 
+    def warn_of_rest(self) -> None:
+        """Say that a journal of before is still there, for who keeps none any more."""
+        if self._journal.exists():
+            log.warning(
+                "a journal of private broadcast is left from before: its transactions are sent by"
+                " --private-broadcast-journal encrypted; to give them up remove both files",
+                journal=str(self._journal),
+                key=str(self._key),
+            )
+
     def save(self, letters: Iterable[Letter], now: float) -> None:
         """Write what waits; where nothing does, journal and key are removed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from relay.chain.networks import ChainConfig
 from relay.discovery.mix import CandidateMix, MixOptions, dialable_in, on_fork
 from relay.discovery.nodedb import NodeDatabase
 from relay.peering.peers import PeerSet
+from relay.peering.rotation import jittered
 from relay.primitives.node import Node
 from relay.settings import Settings
 
@@ -74,7 +76,11 @@ class Sources:
         """Put the peers of before into the mix, now and then again, until cancelled."""
         while True:
             self.known.offer_to(self.mix.feed("database"))
-            await asyncio.sleep(RECENT)
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Draw the seconds until the next time: peers that were left are dialed then, by each identity."""
+        return jittered(RECENT, 0.5, secrets.token_bytes)
 
     def save(self) -> None:
         """Remember the peers of now."""

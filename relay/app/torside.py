@@ -18,7 +18,7 @@ from relay.primitives.onion import OnionAddress, OnionKey, parse_onion
 from relay.settings import Settings
 from relay.tor.address import OpenStream, probe_list, probing
 from relay.tor.backoff import Backoff
-from relay.tor.client_auth import give_access
+from relay.tor.client_auth import AccessKeys
 from relay.tor.control import ControlOptions, TorControl
 from relay.tor.launched import LaunchedTor, LaunchOptions
 from relay.tor.onion_service import ExternalOnion, OnionService, OnionServiceOptions
@@ -84,7 +84,7 @@ class TorSide:
         self._stopped.set()
         self._control_options = ControlOptions(password=read_password(settings.tor_password_file))
         self._clients = read_clients(settings.onion_auth_clients)
-        self._access = read_access(settings.onion_auth_keys)
+        self._access = AccessKeys(read_access(settings.onion_auth_keys))
         self._service: OnionService | None = None
 
     @property
@@ -127,7 +127,7 @@ class TorSide:
                 await refuse_single_hop(control)
                 if control.open_door is not None:
                     log.warning(control.open_door)
-                await give_access(control, self._access)  # before the first dial
+                await self._access.give(control)  # before the first dial
                 return True
         except SingleHopTor as error:
             raise UsageError(str(error)) from None

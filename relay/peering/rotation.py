@@ -20,6 +20,7 @@ import structlog
 
 from relay.peering.peers import PeerSet
 from relay.peering.session import PeerSession
+from relay.primitives.endpoint import Network
 from relay.primitives.keys import PublicKey
 
 __all__ = ["CircuitRotation", "Redialer", "RotationOptions", "jittered"]
@@ -100,7 +101,9 @@ class CircuitRotation:
                 await self._sleep(jittered(pause, self._options.jitter, self._rand))
 
     def _ours(self) -> list[PeerSession]:
-        return [each for each in self._peers.sessions() if each.via_tor and not each.inbound]
+        """Those that we dialed through Tor; over I2P a new connection takes the tunnels of the old one."""
+        found = (each for each in self._peers.sessions() if each.via_tor and not each.inbound)
+        return [each for each in found if each.label is not Network.I2P]
 
     def _first_due(self) -> PeerSession | None:
         """Give each connection that is new its time, and return the one whose time ends first."""

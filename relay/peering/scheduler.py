@@ -276,9 +276,9 @@ class DialScheduler:
         return public_key in self._static
 
     def is_dialing(self, public_key: PublicKey) -> bool:
-        """Whether a dial of this node is under way."""
+        """Whether a dial of this node is under way, or about to be in place of a connection that was left."""
         target = self._find(public_key)
-        return target is not None and target.task is not None
+        return public_key in self._returning or (target is not None and target.task is not None)
 
     def peer_joined(self, session: PeerSession) -> None:
         """See PeerWatcher."""

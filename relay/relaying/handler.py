@@ -173,9 +173,17 @@ class EthRelay:
         if self.blobs is not None:
             self.blobs.judge = judge
 
-    def start(self) -> None:
-        """Begin housekeeping."""
-        if self._timer is None:
+    def start(self, after: float = 0.0) -> None:
+        """Begin housekeeping.
+
+        Args:
+            after: seconds until the first round. Peers see where in a second the rounds are.
+        """
+        if self._timer is not None:
+            return
+        if after:
+            self._timer = self._loop.call_later(after, self._tick)
+        else:
             self._tick()
 
     def stop(self) -> None:

@@ -218,12 +218,14 @@ class Settings:
 
     def _what_both_show(self) -> list[str]:
         """Flags whose values peers of both identities see, where they are not what most relays have."""
-        found = ["--eth-versions"] if self.eth_versions != (68, 69, 70, 71, 72) else []
-        if self.range_step != 32:
-            found.append("--range-step")
-        if self.port == self.onion_port not in (0, 30303):
-            found.append("--port and --onion-port")
-        return found
+        odd = {
+            "--eth-versions": self.eth_versions != (68, 69, 70, 71, 72),
+            "--range-step": self.range_step != 32,
+            "--tx-trickle": self.tx_trickle > 0,
+            "--tx-padding": self.tx_padding > 0,
+            "--port and --onion-port": self.port == self.onion_port not in (0, 30303),
+        }
+        return [flag for flag, is_odd in odd.items() if is_odd]
 
     def _check_discovery(self) -> None:
         if self.discovery is not None:

@@ -25,6 +25,11 @@ def check_tor_settings(given: Settings) -> None:
             "--adaptive-transport lets the node on clearnet fetch for the one on the onion network, so there"
             " have to be both: leave it out, or --single-identity, --only-onion and --clearnet tor|off"
         )
+    if given.private_broadcast == "off" and given.private_broadcast_journal != "off":
+        raise UsageError(
+            "--private-broadcast-journal keeps what a private broadcast has not brought out, and"
+            " --private-broadcast off has none: leave out one of them"
+        )
     bridge_lines(given.tor_bridge, given.tor_transport)
     if given.onion_auth_keys is not None and not given.has_tor:
         raise UsageError("--onion-auth-keys needs Tor: add --tor-proxy 127.0.0.1:9050, or --tor-launch")
@@ -44,6 +49,8 @@ def onion_warnings(given: Settings) -> list[str]:
         found.append(
             "--adaptive-transport: who watches both identities for long may find that they belong together"
         )
+    if given.has_two_identities and given.maxpeers == 1:
+        found.append("--maxpeers 1: there are two identities, and each has a peer; --single-identity has one")
     if given.is_private and not given.mode.hides_ip:
         found.append("the onion service is for its clients only; on clearnet everybody can still join")
     return found

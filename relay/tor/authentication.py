@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.primitives.errors import TorControlError
-from relay.tor.control_protocol import Reply, parse_keywords
+from relay.tor.control_protocol import Reply, parse_keywords, shown
 
 COOKIE_SIZE: Final = 32  # bytes
 NONCE_SIZE: Final = 32  # bytes
@@ -43,7 +43,7 @@ class ProtocolInfo:
         return cls(
             methods=frozenset(auth.get("METHODS", "").split(",")),
             cookie_path=auth.get("COOKIEFILE", ""),
-            tor_version=lines.get("VERSION", {}).get("Tor", ""),
+            tor_version=shown(lines.get("VERSION", {}).get("Tor", "")),
         )
 
 

@@ -20,8 +20,8 @@ from relay.primitives.onion import OnionAddress, parse_onion
 from relay.tor.control import CommandRefused, TorControl
 
 __all__ = [
-    "MAX_CLIENTS", "AuthorizedClient", "OnionAccess", "forget_access", "give_access", "parse_access",
-    "parse_clients",
+    "MAX_CLIENTS", "AccessKeys", "AuthorizedClient", "OnionAccess", "forget_access", "give_access",
+    "parse_access", "parse_clients",
 ]  # fmt: skip
 
 KEY_SIZE: Final = 32  # bytes, of either half
@@ -154,6 +154,41 @@ async def forget_access(control: TorControl, keys: Iterable[OnionAccess]) -> Non
             await control.command("ONION_CLIENT_AUTH_REMOVE", key.service_id)
         except CommandRefused as refusal:
             _log.debug("tor had the key no longer", code=refusal.code)
+
+
+class AccessKeys:
+    """Our keys to private onions at a Tor that others may use: it has them as long as we run.
+
+    Every connection gives them, and a Tor that has one of an earlier connection of ours calls it replaced. So
+    who gives them first and who takes them away share this.
+
+    Args:
+        keys: of the user.
+    """
+
+    def __init__(self, keys: Iterable[OnionAccess] = ()) -> None:
+        self._keys = tuple(keys)
+        self._given: dict[OnionAddress, OnionAccess] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._keys)
+
+    @property
+    def given(self) -> tuple[OnionAccess, ...]:
+        """Those that Tor has from us."""
+        return tuple(self._given.values())
+
+    async def give(self, control: TorControl) -> None:
+        """Tell Tor all of them; raises as `give_access` does."""
+        for key in self._keys:
+            if await give_access(control, [key]):
+                self._given[key.onion] = key
+
+    async def forget(self, control: TorControl) -> None:
+        """Take those away that Tor has from us; what it had before stays."""
+        await forget_access(control, self.given)
+        self._given.clear()
 
 
 def _parse_lines(text: str, parse: Callable[[str], _T]) -> list[_T]:

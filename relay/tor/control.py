@@ -18,7 +18,7 @@ from typing import Final
 from relay.primitives.errors import RelayError, TorControlError, TransportError
 from relay.tor.address import GROUP_REMEDY, OpenStream, describe_failure
 from relay.tor.authentication import COOKIE_SIZE, NONCE_SIZE, ProtocolInfo, answer_challenge, open_door
-from relay.tor.control_protocol import Reply, ReplyParser, encode_command, quote
+from relay.tor.control_protocol import Reply, ReplyParser, encode_command, quote, shown
 
 READ_SIZE: Final = 65_536  # bytes
 MAX_PENDING: Final = 64  # commands without an answer; a further one is refused
@@ -40,7 +40,7 @@ class CommandRefused(TorControlError):
     """Tor answered a command with an error; `code` is its status (control-spec, "Replies")."""
 
     def __init__(self, command: str, reply: Reply) -> None:
-        super().__init__(f"tor refused {command}: {reply.code} {reply.text}")
+        super().__init__(f"tor refused {command}: {reply.code} {shown(reply.text)}")
         self.code = reply.code
         self.text = reply.text
 
@@ -244,7 +244,7 @@ class TorControl:
     def _no_method(self) -> TorControlError:
         if "HASHEDPASSWORD" in self.info.methods:
             return TorControlError("the control port wants a password: give --tor-password-file")
-        offered = ", ".join(sorted(self.info.methods)) or "nothing"
+        offered = shown(", ".join(sorted(self.info.methods))) or "nothing"
         return TorControlError(
             f"control port offers no known authentication ({offered}); set CookieAuthentication 1 in torrc"
         )
@@ -267,18 +267,19 @@ def _read_cookie(path: str) -> bytes:
     if not path:
         raise TorControlError("the control port offers a cookie but names no file")
     name = os.fsdecode(path.encode("latin-1"))
+    label = shown(name)
     try:
         # whoever answers there chose the path: a pipe that nobody writes to would hold this thread for ever
         with open(name, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise TorControlError(f"the cookie file {name} is no regular file")
+                raise TorControlError(f"the cookie file {label} is no regular file")
             cookie = file.read(COOKIE_SIZE + 1)
     except PermissionError:
-        raise TorControlError(f"the cookie file {name} is not readable for you; {GROUP_REMEDY}") from None
+        raise TorControlError(f"the cookie file {label} is not readable for you; {GROUP_REMEDY}") from None
     except (OSError, ValueError) as error:
-        raise TorControlError(f"the cookie file {name} cannot be read: {error}") from None
+        raise TorControlError(f"the cookie file {label} cannot be read: {shown(str(error))}") from None
     if len(cookie) != COOKIE_SIZE:
-        raise TorControlError(f"the cookie file {name} does not hold {COOKIE_SIZE} bytes")
+        raise TorControlError(f"the cookie file {label} does not hold {COOKIE_SIZE} bytes")
     return cookie
 
 

@@ -16,6 +16,7 @@ from relay.primitives.errors import TorControlError
 MAX_LINE: Final = 100_000  # bytes; Bitcoin Core's MAX_LINE_LENGTH of torcontrol.cpp
 MAX_LINES: Final = 1_000  # lines a reply, data lines counted; Bitcoin Core's MAX_LINE_COUNT
 MAX_REPLY: Final = 1_000_000  # bytes a reply; our choice, far above every answer we ask for
+MAX_SHOWN: Final = 200  # characters of a control port's own words that are repeated
 
 _HEAD: Final = re.compile(rb"[1-6][0-9]{2}[-+ ]")
 _OCTAL: Final = re.compile(r"[0-3]?[0-7]{1,2}")
@@ -140,6 +141,12 @@ class ReplyParser:
         reply = Reply(tuple(self._lines))
         self._lines, self._count, self._size = [], 0, 0
         return reply
+
+
+def shown(text: str) -> str:
+    """The control port's own words for a person: the beginning, without what a terminal would obey."""
+    beginning = "".join(each if each.isprintable() else "?" for each in text[:MAX_SHOWN])
+    return beginning if len(text) <= MAX_SHOWN else beginning + "..."
 
 
 def encode_command(keyword: str, *arguments: str) -> bytes:

@@ -19,7 +19,7 @@ from relay.primitives.errors import TorControlError, UsageError
 from relay.primitives.onion import OnionAddress, OnionKey
 from relay.tor.address import OpenStream
 from relay.tor.backoff import Backoff
-from relay.tor.client_auth import AuthorizedClient, OnionAccess, forget_access, give_access
+from relay.tor.client_auth import AccessKeys, AuthorizedClient
 from relay.tor.control import CommandRefused, ControlOptions, TorControl
 from relay.tor.control_protocol import Reply
 from relay.tor.health import DESCRIPTOR_LIFETIME, IntroductionWatch
@@ -80,7 +80,7 @@ class OnionService:
         on_up: told the address each time peers can reach it.
         on_down: told why each time they no longer can.
         watched: the address of a service that torrc serves: its uploads and introduction points are counted.
-        access: our keys to onions that are not for everybody.
+        access: our keys to onions that are not for everybody; shared with who gave them first.
         sleep: waits between attempts.
     """
 
@@ -94,12 +94,12 @@ class OnionService:
         on_down: Callable[[str], None] = lambda _: None,
         control: ControlOptions | None = None,
         watched: OnionAddress | None = None,
-        access: tuple[OnionAccess, ...] = (),
+        access: AccessKeys | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._options = options
         self._publisher = None if options is None else publisher_of(options.published, options.folder)
-        self._access, self._given = access, list[OnionAccess]()
+        self._access = access or AccessKeys()
         self._forgotten = False
         self._control_options = control or ControlOptions()
         self._open_stream = open_stream
@@ -177,7 +177,7 @@ class OnionService:
         await control.set_events()
         board.take_bootstrap(await control.get_info("status/bootstrap-phase"))
         board.take_liveness(await control.get_info("network-liveness"))
-        self._given = await give_access(control, self._access)
+        await self._access.give(control)
 
     def _take_status(self, reply: Reply) -> None:
         before = self._board.status.bootstrap_percent
@@ -206,7 +206,7 @@ class OnionService:
             raise control.failure
         if self._forgotten:
             self._forgotten = False
-            await give_access(control, self._access)
+            await self._access.give(control)
 
     # -- the service
 
@@ -284,7 +284,7 @@ class OnionService:
                     if self._publisher is not None:
                         with suppress(CommandRefused):  # it was not there yet
                             await self._publisher.remove(control)
-                    await forget_access(control, self._given)
+                    await self._access.forget(control)
         self._take_down(str(control.failure) if control.closed else "withdrawn")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from relay.tor.control_protocol import Reply, parse_keywords
+from relay.tor.control_protocol import Reply, parse_keywords, shown
 
 StatusListener = Callable[["TorStatus"], None]
 
@@ -91,9 +91,10 @@ class StatusBoard:
         percent = fields.get("PROGRESS", "")
         if "BOOTSTRAP" not in text or not is_small_number(percent):
             return
-        self.update(bootstrap_percent=min(int(percent), 100), bootstrap_summary=fields.get("SUMMARY", ""))
+        summary = shown(fields.get("SUMMARY", ""))
+        self.update(bootstrap_percent=min(int(percent), 100), bootstrap_summary=summary)
         if "WARNING" in fields:
-            self.update(problem=f"tor's bootstrap: {fields['WARNING']}")
+            self.update(problem=f"tor's bootstrap: {shown(fields['WARNING'])}")
 
     def take_status_event(self, reply: Reply) -> None:
         """STATUS_CLIENT and STATUS_GENERAL events: bootstrap progress and clock skew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -27,6 +27,7 @@ NETWORK_PATIENCE: Final = 120.0  # seconds; the caller's deadline is the shorter
 LINE_PATIENCE: Final = 10.0  # seconds from the first byte of who it is to the last
 SPARE_PAUSE: Final = 60.0  # seconds until a further accept is tried again where one waits already
 _ONE_AT_A_TIME: Final = frozenset({"ALREADY_ACCEPTING", "I2P_ERROR"})
+LOOK: Final = 30.0  # seconds between two looks whether the session of an accept is still there
 FAULT_PAUSE: Final = 5.0  # seconds after an accept that failed while none waits
 
 
@@ -96,6 +97,7 @@ class I2PListener:
         protocol_factory: called for each stream there is room for.
         has_room: asked at each stream.
         accepts: that wait at a time, as far as the bridge takes them.
+        look: seconds between two looks whether the session is still there; for tests.
         sleep: waits; for tests.
 
     Attributes:
@@ -109,10 +111,11 @@ class I2PListener:
         has_room: Callable[[], bool],
         *,
         accepts: int = ACCEPTS,
+        look: float = LOOK,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._session, self._factory, self._has_room = session, protocol_factory, has_room
-        self._accepts, self._sleep = accepts, sleep
+        self._accepts, self._look, self._sleep = accepts, look, sleep
         self.counts = ListenerCounts()
 
     async def run(self) -> None:
@@ -139,7 +142,7 @@ class I2PListener:
             sock = await bridge.open()
             guard.callback(sock.close)
             sam.check_status(await bridge.ask(sock, sam.stream_accept(name)))
-            peer = await self._wait_for_peer(sock)
+            peer = await self._wait_for_peer(sock, name)
             if peer == self._session.address or not self._has_room():
                 self.counts.refused += 1
                 return
@@ -147,11 +150,11 @@ class I2PListener:
         self.counts.accepted += 1
         await adopt(sock, self._factory)
 
-    async def _wait_for_peer(self, sock: StreamSocket) -> I2PAddress:
+    async def _wait_for_peer(self, sock: StreamSocket, name: str) -> I2PAddress:
         """Wait as long as it takes for the first byte of the line that names who has come."""
         self.counts.waiting += 1
         try:
-            await until_readable(sock)
+            await self._until_peer(sock, name)
         finally:
             self.counts.waiting -= 1
         try:
@@ -161,3 +164,12 @@ class I2PListener:
             raise SamFailed("the SAM bridge begins to name a peer, and does not end") from None
         except OSError as error:
             raise SamFailed(f"the SAM bridge broke an accept off: {describe(error)}") from error
+
+    async def _until_peer(self, sock: StreamSocket, name: str) -> None:
+        """Wait for a byte while the session is there: a bridge may leave the accepts of a lost one open."""
+        while self._session.name == name:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look):
+                    await until_readable(sock)
+                    return
+        raise SamFailed("the session that an accept waited on is lost")

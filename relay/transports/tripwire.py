@@ -6,7 +6,7 @@ a socket is made, connected or bound, before a name is looked up and before a pr
 
 It is no wall. C code that calls the system itself raises no event, so modules that bring an event loop or a
 resolver of their own are not imported; `connect(("a name", 1))` of a bare socket looks the name up before its
-event. The wall is the kernel's (deployment/systemd).
+event; and `listen()` of a socket that nobody bound has none. The wall is the kernel's (deployment/systemd).
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class SamServer:
         sessions: name to destination, while they are held.
         waiting: name to accepts that wait.
         most_accepts: at a time of one session.
+        forgets: leaves the accepts of a session open that has ended.
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class SamServer:
         self.waiting: dict[str, list[tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.Event]]] = {}
         self.most_accepts = 16
         self.version = "3.1"
+        self.forgets = False
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +129,7 @@ class SamServer:
         finally:
             for name in held:
                 self.sessions.pop(name, None)
-                for _, out, done in self.waiting.pop(name, []):
+                for _, out, done in [] if self.forgets else self.waiting.pop(name, []):
                     out.transport.abort()
                     done.set()
             self._writers.discard(writer)

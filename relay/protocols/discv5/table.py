@@ -152,7 +152,8 @@ class Table:
             entry.contact = contact
             return False
         bucket = self._bucket(entry.distance)
-        group = self._network.group_of(contact.address, contact.node_id)
+        # Where groups are tellers it stays in its own: who came by itself must not get out of it by moving.
+        group = self._network.group_of(contact.address, entry.group)
         if group != entry.group and not self._join(bucket, group):
             return False
         if group != entry.group:

@@ -17,12 +17,13 @@ from relay.chain.transactions import wire
 from relay.primitives.endpoint import Endpoint
 from relay.primitives.enode import Enode
 from relay.primitives.enr import NodeRecord
-from relay.primitives.errors import KeyFileError
+from relay.primitives.errors import KeyFileError, StorageError, UsageError
 from relay.primitives.keys import NodeKey
 from relay.primitives.node import Node
 from relay.primitives.onion import OnionKey
 from relay.protocols.devp2p.messages import DisconnectReason
 from relay.protocols.eth import messages as m
+from relay.relaying.handler import EthRelay
 from relay.settings.identities import Side
 from relay.transports.policy import Way
 from tests.aids.chain import OwnChain
@@ -92,6 +93,7 @@ async def test_each_has_a_key_a_record_and_a_folder_of_its_own(tmp_path, setting
         assert info["enode"].endswith(f"@{KEY.address}:30303?discport=0")
         assert clearnet["enode"].endswith(f"@127.0.0.1:{relay.listener()[1]}?discport=0")
         records = [NodeRecord.from_text(each["enr"]) for each in (onion, clearnet)]
+        assert [each["identity"] for each in relay.events("record")] == ["onion", "clearnet"]
         assert [each.onion3 for each in records] == [KEY.address, None]
         assert len({each.public_key for each in records}) == 2
         keys = [
@@ -119,6 +121,37 @@ async def test_a_second_key_that_is_none_ends_the_start_and_frees_the_folder(set
     DataDir(settings.datadir).lock()
 
 
+async def test_the_second_folder_is_held_as_well_and_let_go_of(settings_of, tmp_path, chain):
+    inner = DataDir(tmp_path / "relay" / "clearnet")
+    inner.lock()
+    with pytest.raises(StorageError, match="clearnet is in use by another pyrelay"):
+        Daemon(settings_of(**{"tor-proxy": "127.0.0.1:9"}))
+    inner.unlock()
+    (inner.path / "nodekey").write_text("no key")
+    with pytest.raises(KeyFileError):
+        Daemon(settings_of(**{"tor-proxy": "127.0.0.1:9"}))
+    (inner.path / "nodekey").unlink()
+    async with dual(tmp_path, settings_of, chain):
+        with pytest.raises(StorageError, match="in use"):
+            inner.lock()
+    inner.lock()
+    inner.unlock()
+    with pytest.raises(UsageError, match="--tor-password-file"):
+        Daemon(settings_of(**{"tor-proxy": "127.0.0.1:9", "tor-password-file": "/nonexistent"}))
+    inner.lock()
+
+
+async def test_one_key_for_both_ends_the_start(settings_of, tmp_path):
+    settings = settings_of(**{"tor-proxy": "127.0.0.1:9"})
+    key = DataDir(settings.datadir / "clearnet").node_key(None, rand_of(7)).secret.hex()
+    (settings.datadir / "nodekey").write_text(key)
+    with pytest.raises(
+        KeyFileError, match=r"clearnet/nodekey is the key of the onion identity.*remove that file"
+    ):
+        Daemon(settings)
+    DataDir(settings.datadir).lock()
+
+
 async def test_one_identity_when_asked_for_with_a_warning(tmp_path, settings_of, chain):
     async with dual(tmp_path, settings_of, chain, **{"single-identity": "true"}) as (relay, _, _):
         assert "identities" not in await relay.rpc("admin_nodeInfo")
@@ -127,6 +160,28 @@ async def test_one_identity_when_asked_for_with_a_warning(tmp_path, settings_of,
         assert not (tmp_path / "relay" / "clearnet").exists()
         async with peer_on(relay, chain, "clearnet"):
             assert "identity" not in (await relay.rpc("admin_peers"))[0]
+
+
+async def test_their_rounds_of_housekeeping_are_at_moments_of_their_own(
+    tmp_path, settings_of, chain, monkeypatch
+):
+    """Block ranges are told in these rounds: at which part of a second shows who has them in common."""
+    begun, start = [], EthRelay.start
+
+    def noted(eth, after=0.0):
+        begun.append(after)
+        start(eth, after)
+
+    monkeypatch.setattr(EthRelay, "start", noted)
+    async with dual(tmp_path, settings_of, chain) as (relay, _, _):
+        assert len(set(begun)) == 2
+        assert all(0.0 <= each < 1.0 for each in begun)
+        await until(lambda: all(each.eth._timer is not None for each in relay.sides.values()), "they run")
+        # The same of the rounds in which peers of before are dialed again.
+        pauses = [each.sources._pause() for each in relay.sides.values() for _ in range(3)]
+        assert len(set(pauses)) == 6
+        assert all(30.0 <= each <= 90.0 for each in pauses)
+    assert all(each.eth._timer is None for each in relay.sides.values())
 
 
 async def test_neither_has_the_other_one_s_ways_out(tmp_path, settings_of, chain):

@@ -74,6 +74,30 @@ async def test_our_keys_are_at_tor_before_anything_is_dialed(settings_of, tmp_pa
         assert not any(ACCESS.auth_private_line.rpartition(":")[2] in str(each) for each in relay.logs)
 
 
+@pytest.mark.parametrize("had_it", [False, True])
+async def test_tor_keeps_none_of_our_keys_but_those_that_it_had(settings_of, tmp_path, had_it):
+    keys = tmp_path / "keys"
+    keys.touch(mode=0o600)
+    keys.write_text(ACCESS.auth_private_line)
+    held = {SERVICE} if had_it else set()
+
+    def add(line):  # as tor does, whichever connection it was that gave the key
+        replaced = SERVICE in held
+        held.add(SERVICE)
+        return b"251 Client for onion existed and replaced\r\n" if replaced else b"250 OK\r\n"
+
+    def remove(line):
+        held.discard(line.split()[1])
+        return b"250 OK\r\n"
+
+    answers = {"ONION_CLIENT_AUTH_ADD": add, "ONION_CLIENT_AUTH_REMOVE": remove}
+    async with tor(tmp_path, answers=answers) as (control, base):
+        async with running(settings_of(**base, **{"onion-auth-keys": keys, "onion-service": "off"})):
+            await control.wait_for("ONION_CLIENT_AUTH_ADD", 2)  # at the start, and by what watches Tor
+            assert held
+        assert bool(held) is had_it
+
+
 async def test_a_tor_in_single_hop_mode_ends_the_start(settings_of, tmp_path):
     answers = {"GETCONF": b"250-HiddenServiceSingleHopMode=1\r\n250 HiddenServiceNonAnonymousMode=1\r\n"}
     async with tor(tmp_path, answers=answers) as (control, base):

@@ -10,18 +10,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from relay.app import private_broadcast
+from relay.app import private_broadcast, private_journal
+from relay.app.datadir import write_atomic
 from relay.app.networks import load_network
 from relay.app.private_broadcast import ShortDeadlines
 from relay.app.private_journal import PrivateJournal
 from relay.chain.forkid import fork_id
-from relay.chain.transactions import wire
+from relay.chain.transactions import decode, wire
 from relay.localnet.accounts import make_accounts, sign_transfer
 from relay.localnet.genesis import throwaway_genesis
 from relay.primitives.endpoint import Network
 from relay.primitives.enode import Enode
 from relay.primitives.enr import build_record
-from relay.primitives.errors import UsageError
+from relay.primitives.errors import StorageError, UsageError
 from relay.primitives.forkid import ForkId
 from relay.primitives.keys import NodeKey
 from relay.primitives.node import Node
@@ -29,6 +30,8 @@ from relay.primitives.onion import OnionKey
 from relay.protocols.devp2p.messages import DisconnectReason
 from relay.protocols.eth.messages import GetPooledTransactions, NewPooledTransactionHashes, PooledTransactions
 from relay.protocols.eth.packing import split_transactions
+from relay.relaying.pool import PooledTx
+from relay.relaying.private.letters import Letter
 from relay.rpc.client import CallFailed
 from relay.settings import load_settings
 from tests.aids.control_server import control_server
@@ -292,6 +295,26 @@ async def test_we_are_no_receiver_of_our_own(tmp_path, settings_of):
         assert [each.key for each in daemon._private.addressees()] == []
 
 
+async def test_who_is_not_known_any_more_when_its_turn_comes_is_dialed_all_the_same(tmp_path, settings_of):
+    """A round asks many in turn, and each round of another transaction looks anew at who is known."""
+    async with (
+        staged(tmp_path) as stage,
+        receiving(stage, {}) as (receiver,),
+        running(settings_of(**stage.flags())) as relay,
+    ):
+        side = relay.daemon._private
+        (addressee,) = side.addressees()
+        (stage.relay / "static-nodes.json").write_text("[]")
+        relay.daemon._files.load()
+        assert not side.addressees()
+        tx = decode(stage.raw())
+        receipts = []
+        side.carry(addressee, Letter(PooledTx(tx, wire(tx.raw)), tx.raw, wire(tx.raw), 0.0), receipts.append)
+        (visit,) = await receiver.until_over()
+        assert visit.counts == WHOLE
+        assert [each.delivered for each in receipts] == [True]
+
+
 async def test_nodes_of_the_database_and_of_the_mix_are_receivers_when_they_are_of_our_chain(
     tmp_path, settings_of
 ):
@@ -351,6 +374,12 @@ def test_what_needs_tor_says_so(settings_of, flag):
         settings_of(**{flag: value})
 
 
+def test_a_journal_of_what_is_off_is_refused(settings_of):
+    flags = {"tor-proxy": "127.0.0.1:9", "private-broadcast-journal": "encrypted", "private-broadcast": "off"}
+    with pytest.raises(UsageError, match="--private-broadcast off has none"):
+        settings_of(**flags)
+
+
 # -- the journal ---------------------------------------------------------------------------------------
 
 
@@ -374,6 +403,29 @@ async def test_with_a_journal_it_outlives_a_restart_and_leaves_nothing_when_done
             await until(lambda: not journal.exists() and not key.exists(), "nothing is left")
 
 
+async def test_a_journal_that_a_full_disk_kept_out_is_written_once_there_is_room(
+    tmp_path, settings_of, monkeypatch
+):
+    monkeypatch.setattr(private_broadcast, "JOURNAL_AGAIN", 0.05)
+    journal = tmp_path / "relay" / "private.journal"
+    room = []
+
+    def write(*args):
+        if not room:
+            raise StorageError("the disk is full")
+        write_atomic(*args)
+
+    monkeypatch.setattr(private_journal, "write_atomic", write)
+    async with staged(tmp_path) as stage:
+        flags = stage.flags(**{"private-broadcast-journal": "encrypted"})
+        async with running(settings_of(**flags)) as relay:
+            await relay.rpc("eth_sendRawTransaction", hex_of(stage.raw()))
+            told = await relay.event("the journal of private broadcast is not written")
+            assert told["cause"] == "the disk is full"
+            room.append(True)
+            await until(journal.exists, "it is written though nothing has changed")
+
+
 async def test_by_default_nothing_is_written(tmp_path, settings_of):
     async with staged(tmp_path) as stage, running(settings_of(**stage.flags())) as relay:
         await relay.rpc("eth_sendRawTransaction", hex_of(stage.raw()))
@@ -382,6 +434,22 @@ async def test_by_default_nothing_is_written(tmp_path, settings_of):
     assert not any(
         stage.raw() in each.read_bytes() for each in (tmp_path / "relay").iterdir() if each.is_file()
     )
+
+
+@pytest.mark.parametrize("tor", [True, False])
+async def test_who_keeps_no_journal_any_more_is_told_of_the_one_of_before(tmp_path, settings_of, tor):
+    words = "a journal of private broadcast is left from before"
+    async with staged(tmp_path) as stage:
+        flags = stage.flags() if tor else {"network": str(stage.genesis)}
+        async with running(settings_of(**flags)) as relay:
+            assert not any(words in each["event"] for each in relay.logs)
+        (tmp_path / "relay" / "private.journal").write_bytes(b"sealed")
+        async with running(settings_of(**flags)) as relay:
+            (told,) = [each for each in relay.logs if words in each["event"]]
+        assert (told["log_level"], told["journal"]) == (
+            "warning",
+            str(tmp_path / "relay" / "private.journal"),
+        )
 
 
 def test_a_journal_that_is_of_no_use_is_nothing(tmp_path):

@@ -65,6 +65,34 @@ def test_the_onion_side_is_an_only_onion_relay_and_the_other_one_has_no_tor(sett
     assert clearnet.tor_control is None
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"eth_versions": "68,69"}, "--eth-versions"),
+        ({"range_step": "64"}, "--range-step"),
+        ({"tx_trickle": "2000"}, "--tx-trickle"),
+        ({"tx_padding": "1024"}, "--tx-padding"),
+        ({"port": "40404", "onion_port": "40404"}, "--port and --onion-port"),
+        ({"tx_padding": "8", "tx_trickle": "9"}, "--tx-trickle and --tx-padding"),
+    ],
+)
+def test_a_value_that_peers_of_both_see_and_few_others_have_is_warned_of(settings_of, flags, named):
+    words = f"{named} as few others have it: both identities show it"
+    assert any(words in each for each in settings_of(**TOR, **flags).warnings)
+    for one in ({}, TOR | {"single_identity": "true"}, TOR | {"only_onion": "true"}):
+        assert not any("as few others" in each for each in settings_of(**one, **flags).warnings)
+    assert not any("as few others" in each for each in settings_of(**TOR).warnings)
+
+
+def test_one_place_for_two_identities_is_warned_of(settings_of):
+    words = "--maxpeers 1: there are two identities, and each has a peer; --single-identity has one"
+    assert words in settings_of(**TOR, maxpeers="1").warnings
+    for flags in (TOR, TOR | {"only_onion": "true"}, TOR | {"single_identity": "true"}, {}):
+        for places in ("0", "1", "2"):
+            if (flags, places) != (TOR, "1"):
+                assert words not in settings_of(**flags, maxpeers=places).warnings
+
+
 def test_what_both_hold_adds_up_to_what_was_asked_for(settings_of):
     whole = settings_of(**TOR, blob_pool="101", chain_cache="7")
     sides = onion_side(whole, 1), clearnet_side(whole, 1)
@@ -148,22 +176,27 @@ def test_places_are_shared_out_at_random():
 
 class Scheduler:
     def __init__(self):
-        self.static, self.trusted_by_file, self.trusted = {}, set(), set()
+        self.by_file, self.by_admin, self.trusted_by_file, self.trusted = {}, {}, set(), set()
+
+    @property
+    def static(self):
+        return self.by_file | self.by_admin
 
     def replace_static(self, nodes):
-        self.static = {each.public_key: each for each in nodes}
+        self.by_file = {each.public_key: each for each in nodes}
 
     def replace_trusted(self, nodes):
         self.trusted_by_file = {each.public_key for each in nodes}
 
     def add_static(self, named):
-        self.static[named.public_key] = named
+        self.by_admin[named.public_key] = named
 
     def is_static(self, key):
         return key in self.static
 
     def remove_peer(self, key):
-        self.static.pop(key, None)
+        self.by_file.pop(key, None)
+        self.by_admin.pop(key, None)
 
     def trust(self, key):
         self.trusted.add(key)
@@ -213,6 +246,17 @@ def test_a_node_that_is_named_twice_is_one_s_by_the_last_word():
     named.replace_static([node(ONION), node("8.8.8.8")])
     assert (len(onion.static), len(clearnet.static)) == (0, 1)
     named.add_peer(node(ONION))
+    assert (len(onion.static), len(clearnet.static)) == (1, 0)
+
+
+def test_the_file_read_again_does_not_name_to_one_what_the_other_was_told_to_keep():
+    named, onion, clearnet = named_nodes(Mode.DEFAULT, Side.ONION, Side.CLEARNET)
+    named.replace_static([node(ONION)])
+    named.add_peer(node("8.8.8.8"))
+    named.replace_static([node(ONION)])  # SIGHUP, or another node of the file has changed
+    assert (len(onion.static), len(clearnet.static)) == (0, 1)
+    named.remove_peer(key_of(1).public_key)
+    named.replace_static([node(ONION)])
     assert (len(onion.static), len(clearnet.static)) == (1, 0)
 
 

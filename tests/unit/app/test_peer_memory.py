@@ -75,6 +75,8 @@ class TestFile:
             b'{"anchors": [], "seen": {"00": [1, 2]}}',
             b'{"anchors": [], "seen": {"zz": [1, 2]}}',
             b'{"anchors": [], "seen": [1]}',
+            b'{"anchors": [], "seen": {"%s": [NaN, 1]}}' % key_of(1).public_key.hex().encode(),
+            b'{"anchors": [], "seen": {"%s": [1, Infinity]}}' % key_of(1).public_key.hex().encode(),
             b"[" * 100_000,
             bytes(range(256)),
         ],

@@ -49,7 +49,7 @@ class Dialer:
         self.dialed: list[PublicKey] = []
 
     def plan(self, node: Node, *, allow_private: bool = False) -> DialPlan:
-        return plan_dial(Mode.DEFAULT, node, allow_private=allow_private)
+        return plan_dial(Mode.DEFAULT, node, allow_private=allow_private, i2p=True)
 
     async def dial_node(self, plan: DialPlan, protocol_factory: Callable[[], Any]) -> Dialed[Any]:
         self.dialed.append(plan.public_key)
@@ -95,8 +95,13 @@ class Bench:
         for number in others:
             key = key_of(number)
             self.dialer.ends[key.public_key] = make_end(key, self.loop)
-            host = chr(ord("a") + number) * 56 + ".onion" if network is Network.ONION else f"8.8.8.{number}"
-            self.scheduler.add_static(Node(key.public_key, (Endpoint(network, host, 30303),)))
+            letter = chr(ord("a") + number)
+            endpoint = {
+                Network.ONION: Endpoint(Network.ONION, letter * 56 + ".onion", 30303),
+                Network.I2P: Endpoint(Network.I2P, letter * 52 + ".b32.i2p", 0),
+                Network.IPV4: Endpoint(Network.IPV4, f"8.8.8.{number}", 30303),
+            }[network]
+            self.scheduler.add_static(Node(key.public_key, (endpoint,)))
 
     async def sleep(self, seconds: float) -> None:
         over = asyncio.Event()
@@ -154,8 +159,9 @@ async def test_each_connection_is_made_anew_in_its_time_and_one_at_a_time_is_mis
         assert reasons == {DisconnectReason.REQUESTED}
 
 
-async def test_peers_that_came_in_and_direct_ones_are_left_alone() -> None:
-    bench = Bench(1, network=Network.IPV4)
+@pytest.mark.parametrize("network", [Network.IPV4, Network.I2P])
+async def test_peers_that_came_in_and_those_not_through_tor_are_left_alone(network: Network) -> None:
+    bench = Bench(1, network=network)
     guest = make_end(key_of(9), bench.loop)
     async with bench.running():
         bench.links.append(connect(guest, bench.end, label=Label.ONION))
@@ -213,8 +219,10 @@ async def test_goodbye_has_time_to_arrive_before_the_next_hello() -> None:
     async with bench.running():
         assert bench.scheduler.renew(key_of(1).public_key)
         assert await bench.after(2) == []
+        assert bench.scheduler.is_dialing(key_of(1).public_key), "another identity would dial it meanwhile"
         assert await bench.after(2) == [key_of(1).public_key]
         assert len(bench.end.peers) == 1
+        assert not bench.scheduler.is_dialing(key_of(1).public_key)
 
 
 async def test_nobody_is_renewed_who_is_no_peer_or_came_in() -> None:

@@ -19,6 +19,7 @@ from relay.tor.onion_service import OnionService, OnionServiceOptions
 from relay.tor.single_hop import refuse_single_hop
 from relay.tor.status import StatusBoard
 from tests.aids.control_server import DROP, control_server
+from tests.aids.until import until
 
 KEY = OnionKey.from_seed(bytes(range(32)))
 NAME = KEY.address.removesuffix(".onion")
@@ -267,6 +268,39 @@ async def test_service_outlives_a_port_that_lies_for_a_while(tmp_path, seed):
                 await up.wait()
             service.stop()
     assert lies == []
+
+
+NOISE = "\x1b[2J\u202e\x07" * 3000
+
+
+@pytest.mark.parametrize(
+    ("keyword", "answer"),
+    [
+        ("AUTHENTICATE", f"515 {NOISE}\r\n"),
+        ("GETINFO", f"551 {NOISE}\r\n"),
+        ("PROTOCOLINFO", f"250-AUTH METHODS={NOISE}\r\n250 OK\r\n"),
+        ("PROTOCOLINFO", f'250-AUTH METHODS=SAFECOOKIE COOKIEFILE="/{NOISE}"\r\n250 OK\r\n'),
+        ("PROTOCOLINFO", f'250-AUTH METHODS=NULL\r\n250-VERSION Tor="{NOISE}"\r\n250 OK\r\n'),
+        ("GETINFO", f'250-status/bootstrap-phase=W BOOTSTRAP PROGRESS=9 SUMMARY="{NOISE}"\r\n250 OK\r\n'),
+        ("GETINFO", f'250-status/bootstrap-phase=W BOOTSTRAP PROGRESS=9 WARNING="{NOISE}"\r\n250 OK\r\n'),
+    ],
+)
+async def test_what_a_port_says_to_people_is_short_and_moves_no_terminal(tmp_path, keyword, answer):
+    board = StatusBoard()
+    seen = []
+    board.subscribe(seen.append)
+    answers = {keyword: answer.encode()}
+    async with control_server(tmp_path, methods="NULL", answers=answers) as server:
+        service = OnionService(None, server.open_stream, board, sleep=lambda _seconds: asyncio.sleep(0))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run())
+            await until(lambda: any("[2J" in text for text in told(seen)), "it has spoken")
+            service.stop()
+    assert all(len(text) < 500 and text.isprintable() for text in told(seen))
+
+
+def told(seen):
+    return {text for each in seen for text in (each.version, each.bootstrap_summary, each.problem)}
 
 
 async def test_port_that_hangs_up_at_every_command_is_tried_again_without_end(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from relay.primitives.errors import UsageError
 from relay.primitives.onion import OnionKey
-from relay.tor.client_auth import OnionAccess
+from relay.tor.client_auth import AccessKeys, OnionAccess
 from relay.tor.control import TorControl
 from relay.tor.health import DESCRIPTOR_LIFETIME
 from relay.tor.onion_service import OnionService, OnionServiceOptions
@@ -221,12 +221,16 @@ async def visitor(tmp_path):
     access = OnionAccess(KEY.address, b"\x08" * 32)
     async with control_server(tmp_path) as server:
         service = OnionService(
-            None, server.open_stream, StatusBoard(), access=(access,), sleep=lambda _seconds: asyncio.sleep(0)
+            None,
+            server.open_stream,
+            StatusBoard(),
+            access=AccessKeys([access]),
+            sleep=lambda _seconds: asyncio.sleep(0),
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run())
             await server.wait_for("ONION_CLIENT_AUTH_ADD")
-            await until(lambda: service._given, "tor has taken it")
+            await until(lambda: service._access.given, "tor has taken it")
             yield server, service
             service.stop()
 

@@ -75,6 +75,7 @@ async def listening(
     *,
     has_room: Callable[[], bool] = lambda: True,
     accepts: int = 4,
+    look: float = 30.0,
     sleep: Callable[[float], Awaitable[None]] = never,
 ) -> AsyncIterator[tuple[I2PListener, list[Peer]]]:
     peers: list[Peer] = []
@@ -83,7 +84,7 @@ async def listening(
         peers.append(Peer())
         return peers[-1]
 
-    listener = I2PListener(session, made, has_room, accepts=accepts, sleep=sleep)
+    listener = I2PListener(session, made, has_room, accepts=accepts, look=look, sleep=sleep)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(listener.run())
         try:
@@ -305,3 +306,20 @@ async def test_listener_waits_for_the_next_session(server: SamServer) -> None:
                 await until(lambda: listener.counts.waiting == 4, "accepts wait")
                 server.cut()
             await until(lambda: listener.counts.waiting == 0, "they are gone")
+
+
+async def test_accepts_of_a_lost_session_that_the_bridge_forgets_are_begun_anew(server: SamServer) -> None:
+    server.forgets = True
+    bridge = SamBridge(SocketFactory(SocketRules.only(server.address)), server.address)
+    session, key = I2PSession(bridge, Hops(3), secrets.token_bytes), I2PKey(make_key())
+
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async with listening(session, look=0.01, sleep=at_once):
+        for _ in range(2):
+            async with asyncio.TaskGroup() as tasks:
+                holding = tasks.create_task(session.hold(key, lambda: None))
+                name = await session.wait()
+                await until(lambda name=name: len(server.waiting.get(name, ())) == 4, "its accepts wait")
+                holding.cancel()

@@ -144,6 +144,17 @@ def test_who_comes_by_itself_finds_room_near_us_however_many_came_from_afar():
     assert len(others) == 3
 
 
+def test_who_came_by_itself_makes_no_room_for_more_such_by_moving():
+    table = Table(OWN, OnionNetwork(), Limits(2, 9), random.Random(1).randrange)
+    cache = ContactCache(OnionNetwork().address_of, 4096)
+    for number in FAR[:2]:
+        entry = table.add(cache.of(onion_record(number)), ITSELF)
+        assert table.update(entry, cache.of(onion_record(number, seq=2, onion=900 + number)), by_itself=True)
+    assert table.add(cache.of(onion_record(FAR[2])), ITSELF) is None
+    table.remove(node_key(FAR[0]).node_id)
+    assert table.add(cache.of(onion_record(FAR[2])), ITSELF) is not None
+
+
 def test_newer_record_replaces_an_older_one_in_place():
     table = make_table()
     entry = table.add(contact(1), ITSELF)
