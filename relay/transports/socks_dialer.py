@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from enum import StrEnum
 from typing import Final, TypeVar
 
+import structlog
+
 from relay.primitives.address import Address
 from relay.primitives.endpoint import Endpoint, Network
 from relay.primitives.errors import ConnectFailed, DialRefused, ProxyFailed
@@ -76,6 +78,29 @@ class Isolation:
         return Credentials(self._token, f"{purpose.value}-{next(self._serial)}".encode())
 
 
+class _Complaints:
+    """Tells people of a proxy that is itself at fault: once for each cause, and when it works again.
+
+    Dials fail by the hundred on a network of volunteers, and are told at debug; what is no proxy fails all.
+    """
+
+    def __init__(self) -> None:
+        self._told = ""
+        self._log = structlog.get_logger("relay.transports")
+
+    def failed(self, error: ProxyFailed) -> None:
+        if error.code:
+            self.works()  # it is a proxy, and says no for the destination's sake
+        elif str(error) != self._told:
+            self._told = str(error)
+            self._log.warning("the proxy is at fault", cause=self._told)
+
+    def works(self) -> None:
+        if self._told:
+            self._told = ""
+            self._log.info("the proxy works again")
+
+
 class SocksDialer:
     """Connects through a SOCKS5 proxy, which gets every name unresolved.
 
@@ -108,6 +133,7 @@ class SocksDialer:
         self._exits = exits
         self._own_onions = own_onions
         self._patience = patience
+        self._complaints = _Complaints()
 
     @property
     def isolation(self) -> Isolation:
@@ -116,7 +142,7 @@ class SocksDialer:
 
     def for_purpose(self, purpose: Purpose) -> SocksDialer:
         """Return a dialer of the same proxy and rules, isolated for another purpose."""
-        return SocksDialer(
+        other = SocksDialer(
             self._sockets,
             self._proxy,
             self._isolation,
@@ -125,6 +151,8 @@ class SocksDialer:
             own_onions=self._own_onions,
             patience=self._patience,
         )
+        other._complaints = self._complaints
+        return other
 
     async def dial(self, to: Endpoint, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         """Connect; the caller owns the deadline, and cancelling closes the socket.
@@ -138,10 +166,15 @@ class SocksDialer:
             Endpoint(to.network, host, to.port), self._isolation.credentials(self._purpose)
         )
         with ExitStack() as guard:
-            sock = await self._open_proxy()
-            guard.callback(sock.close)
-            await self._negotiate(sock, handshake)
+            try:
+                sock = await self._open_proxy()
+                guard.callback(sock.close)
+                await self._negotiate(sock, handshake)
+            except ProxyFailed as error:
+                self._complaints.failed(error)
+                raise
             guard.pop_all()
+        self._complaints.works()
         return await adopt(sock, protocol_factory)
 
     def _permitted(self, to: Endpoint) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from python_socks import ProxyError
 from python_socks.async_.asyncio import Proxy
+from structlog.testing import capture_logs
 
 from relay.primitives.address import parse_address
 from relay.primitives.endpoint import Endpoint, Network
@@ -250,6 +251,22 @@ async def test_dead_proxy_is_named_with_a_remedy(proxy: SocksServer) -> None:
         await dialed(dialer_of(proxy))
     assert caught.value.code == 0
     assert proxy.address in str(caught.value)
+
+
+async def test_a_proxy_at_fault_is_told_of_once_and_when_it_works_again(proxy: SocksServer) -> None:
+    dialer = dialer_of(proxy)
+    other = dialer.for_purpose(Purpose.RPC)
+    with capture_logs() as logs:
+        acts = (Act.HTTP, Act.CONTROL, Act.REFUSE, Act.HTTP, Act.REFUSE)
+        for script in map(Script, acts):
+            proxy.script = script
+            for each in (dialer, other):
+                with pytest.raises(ProxyFailed):
+                    await dialed(each)
+    told = [(each["log_level"], each["event"]) for each in logs]
+    fault, works = ("warning", "the proxy is at fault"), ("info", "the proxy works again")
+    assert told == [fault, fault, works, fault, works]
+    assert "web server" in logs[0]["cause"]
 
 
 async def test_shortage_of_descriptors_fails_the_dial_only(proxy: SocksServer) -> None:
