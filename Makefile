@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 TRACED := --cov=relay --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test fmt lint types arch unit e2e e2e-kubernetes leaks interop real built counterparts bench profile simulate soak lock fuzz coverage covered clean
+.PHONY: help install install-dev run run-stack test fmt lint types arch unit e2e e2e-kubernetes leaks interop real built counterparts bench profile simulate soak lock fuzz coverage covered clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ install-dev:
 run: install ## a private Tor network with three real relays passing real transactions (ARGS="--once --json")
 	@$(PY) -m relay.cli.main localnet $(ARGS)
 
+run-stack: install ## geth, pyrelay, Prometheus and the monitor on loopback, without Kubernetes (ARGS="--once --queries")
+	@$(PY) deployment/stack/run_stack.py $(ARGS)
+
 test: ## everything: unit and vectors, e2e on real Tor, interop with real geth
 	@# Side by side: the unit tests take one core, and the others mostly wait, for Tor and for what cargo and go build.
 	@$(MAKE) --no-print-directory -j2 unit real
@@ -31,6 +34,7 @@ real: install-dev
 	@$(MAKE) --no-print-directory interop
 
 built: install-dev
+	@tools/install-prometheus.sh >/dev/null || echo "no promtool here: tests of alerts will be skipped" >&2
 	@nice -n 5 tools/install-geth.sh >/dev/null
 	@nice -n 5 $(MAKE) --no-print-directory counterparts
 
@@ -50,7 +54,7 @@ leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets
 
 e2e-kubernetes: install-dev ## the address book on a real kube-apiserver, built from its Go module (minutes, once)
 	@KUBERNETES_DIR=$$(tools/install-kubernetes.sh) && PYRELAY_TEST_KUBERNETES=$$KUBERNETES_DIR \
-		$(PY) -m pytest tests/kubernetes -q
+		$(PY) -m pytest tests/kubernetes tests/unit/deployment/test_stack_apiserver.py -q
 
 interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
