@@ -54,7 +54,7 @@ leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets
 
 e2e-kubernetes: install-dev ## the address book on a real kube-apiserver, built from its Go module (minutes, once)
 	@KUBERNETES_DIR=$$(tools/install-kubernetes.sh) && PYRELAY_TEST_KUBERNETES=$$KUBERNETES_DIR \
-		$(PY) -m pytest tests/kubernetes tests/unit/deployment/test_stack_apiserver.py -q
+		$(PY) -m pytest tests/kubernetes -q
 
 interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q

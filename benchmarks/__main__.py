@@ -78,10 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _joined(files: Sequence[Path]) -> dict[str, Any]:
-    """One result of several: each later one replaces the parts that it measured, and says when and where."""
+    """One result of several: later ones add rows, and replace the parts that they measured, saying when."""
     result: dict[str, Any] = json.loads(files[0].read_text())
     for file in files[1:]:
         later = json.loads(file.read_text())
+        known = {row["measure"] for row in result["rows"]}
+        result["rows"] += [row for row in later["rows"] if row["measure"] not in known]
         for part in FURTHER:
             if found := later.get(part):
                 result[part] = found

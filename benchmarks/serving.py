@@ -1,8 +1,9 @@
 """Chain data next to geth: what it answers from its own chain, what we answer from the cache, and through us.
 
 `python -m benchmarks.serving [--blocks N] [--json]`. One connection on eth/69, one question at a time and 16
-under way. "cached": everything was asked before. "through": the cache holds 1 MiB and each question is for
-blocks that it has dropped since, so every answer is asked for at the geth behind. The three take turns.
+under way. "cached": everything was asked before. "through": a fresh relay each time, so that every answer is
+asked for at the geth behind; of blocks whose bodies or receipts are asked it was asked the headers before, as
+one is by who syncs. They take turns.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,7 +39,6 @@ BLOCKS = 6000
 ROUNDS = 3
 WINDOWS = (1, 16)
 GETH, CACHED, THROUGH = "geth", "cached", "through"
-SMALL_CACHE = "1"  # MiB: what a round of questions has brought is gone before the next round asks again
 Row = dict[str, dict[str, float]]
 
 
@@ -57,11 +58,11 @@ class Kind:
         self.label, self.items, self.count, self._make = label, items, count, make
 
     def questions(self, hashes: Sequence[bytes]) -> list[Question]:
-        """Questions for blocks spread over the chain, none of them asked for twice while that can be."""
+        """Questions for blocks spread over the chain, none of them asked for twice."""
         places = max(1, (len(hashes) - 1) // self.items)
         found = []
-        for number in range(self.count):
-            first = 1 + (number % places) * self.items
+        for number in range(min(self.count, places)):
+            first = 1 + number * self.items
             found.append(self._make(number, first, hashes[first : first + self.items]))
         return found
 
@@ -77,6 +78,7 @@ KINDS = (
     Kind("32 bodies", 32, 800, lambda number, _, hashes: m.GetBlockBodies(number, tuple(hashes))),
     Kind("32 receipts", 32, 400, lambda number, _, hashes: m.GetReceipts(number, tuple(hashes))),
 )
+HEADERS = KINDS[1]
 
 
 def measure(blocks: int = BLOCKS, rounds: int = ROUNDS) -> list[dict[str, Any]]:
@@ -97,18 +99,55 @@ async def _measure(place: Path, blocks: int, rounds: int) -> list[dict[str, Any]
         found = await geth.rpc_many("eth_getHeaderByNumber", [hex(each) for each in range(blocks + 1)])
         hashes = [bytes.fromhex(each["hash"][2:]) for each in found]
         askers = {GETH: (_asker(stack, geth.enode), geth.pid)}
-        for name, cache in ((CACHED, "256"), (THROUGH, SMALL_CACHE)):
-            relay = await _relay(stack, place / name, chain, geth.enode, blocks, cache)
-            askers[name] = (_asker(stack, relay.enode), relay.pid)
-        return [_row(kind, window, hashes, askers, rounds) for kind in KINDS for window in WINDOWS]
+        relay = await _relay(stack, place / CACHED, chain, geth.enode, blocks)
+        askers[CACHED] = (_asker(stack, relay.enode), relay.pid)
+        bench = _Bench(place, chain, geth.enode, hashes, askers, rounds)
+        return [await bench.row(kind, window) for kind in KINDS for window in WINDOWS]
 
 
-async def _relay(
-    stack: AsyncExitStack, path: Path, chain: OwnChain, behind: str, head: int, cache: str
-) -> RelayProcess:
+class _Bench:
+    """A geth, a relay whose cache holds everything, and fresh ones."""
+
+    def __init__(
+        self,
+        place: Path,
+        chain: OwnChain,
+        behind: str,
+        hashes: Sequence[bytes],
+        askers: dict[str, tuple[Remote, int]],
+        rounds: int,
+    ) -> None:
+        self._place, self._chain, self._behind = place, chain, behind
+        self._hashes, self._askers, self._rounds = hashes, askers, rounds
+        self._numbers = count()
+
+    async def row(self, kind: Kind, window: int) -> dict[str, Any]:
+        questions = kind.questions(self._hashes)
+        samples: dict[str, list[dict[str, float]]] = {GETH: [], CACHED: [], THROUGH: []}
+        self._askers[CACHED][0].call("ask", questions, 16)  # fills the cache
+        for _ in range(self._rounds):
+            for name, (remote, pid) in self._askers.items():
+                samples[name].append(_ask(kind, questions, window, remote, pid))
+            samples[THROUGH].append(await self._through(kind, questions, window))
+        row: dict[str, Any] = {"kind": kind.label, "window": window}
+        for name, each in samples.items():
+            row[name] = {key: median(sample[key] for sample in each) for key in each[0]}
+        return row
+
+    async def _through(self, kind: Kind, questions: Sequence[Question], window: int) -> dict[str, float]:
+        async with AsyncExitStack() as stack:
+            path = self._place / f"fresh-{next(self._numbers)}"
+            relay = await _relay(stack, path, self._chain, self._behind, len(self._hashes) - 1)
+            remote = _asker(stack, relay.enode)
+            if not isinstance(questions[0], m.GetBlockHeaders):
+                remote.call("ask", HEADERS.questions(self._hashes), 16)
+            return _ask(kind, questions, window, remote, relay.pid)
+
+
+async def _relay(stack: AsyncExitStack, path: Path, chain: OwnChain, behind: str, head: int) -> RelayProcess:
     """Start a relay that believes the geth behind, and wait until it names that one's head."""
     relay = RelayProcess(
-        path, "--network", str(chain.genesis), "--chain-cache", cache, verbosity=3, static_nodes=[behind]
+        path, "--network", str(chain.genesis), "--chain-cache", "256", verbosity=3, static_nodes=[behind]
     )
     (relay.directory / "trusted-nodes.json").write_text(json.dumps([behind]))
     await stack.enter_async_context(relay)
@@ -129,25 +168,16 @@ def _asker(stack: AsyncExitStack, enode: str) -> Remote:
     return remote
 
 
-def _row(
-    kind: Kind, window: int, hashes: Sequence[bytes], askers: dict[str, tuple[Remote, int]], rounds: int
-) -> dict[str, Any]:
-    questions = kind.questions(hashes)
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in askers}
-    askers[CACHED][0].call("ask", questions, 16)  # fills the cache
-    for _ in range(rounds):
-        for name, (remote, pid) in askers.items():
-            cpu = cpu_seconds(pid)
-            asked: Asked = remote.call("ask", questions, window)
-            samples[name].append(_figures(kind, asked, cpu_seconds(pid) - cpu))
-    row: dict[str, Any] = {"kind": kind.label, "window": window}
-    for name, each in samples.items():
-        row[name] = {key: median(sample[key] for sample in each) for key in each[0]}
-    return row
+def _ask(
+    kind: Kind, questions: Sequence[Question], window: int, remote: Remote, pid: int
+) -> dict[str, float]:
+    cpu = cpu_seconds(pid)
+    asked: Asked = remote.call("ask", questions, window)
+    return _figures(kind, asked, cpu_seconds(pid) - cpu)
 
 
 def _figures(kind: Kind, asked: Asked, cpu: float) -> dict[str, float]:
-    expected = kind.items * kind.count
+    expected = kind.items * len(asked.waits)
     if asked.items != expected:
         raise RuntimeError(f"{kind.label}: {asked.items} of {expected} items came")
     waits = sorted(asked.waits)
