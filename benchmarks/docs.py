@@ -75,8 +75,8 @@ Flags:
 
 One connection on eth/69 asks a geth with 6,000 blocks of a transaction each, a pyrelay that has everything
 in its cache, and a fresh pyrelay, so that each answer comes from the geth behind and is checked on its way.
-Of blocks whose bodies or receipts are asked it was asked the headers before, as one is by who syncs. They take
-turns, one question at a time and 16 under way. The client, a process in Python, bounds large answers.
+Of blocks whose bodies or receipts are asked it was asked the headers before, as one is by who syncs. They
+take turns, one question at a time and 16 under way. The client, a process in Python, bounds large answers.
 
 {serving}
 
