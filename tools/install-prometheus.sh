@@ -23,6 +23,8 @@ if [ -n "$missing" ]; then
         attempt=1
         until (cd "$cache/packages" && apt-get -o Acquire::Retries=5 -qq download $packages 2>/dev/null); do
             [ "$attempt" -ge 4 ] && { echo "pyrelay: apt-get could not download them (try: apt-get update)" >&2; exit 1; }
+            # A machine that never looked has no lists; who is not root does without.
+            [ "$(id -u)" = 0 ] && apt-get -o Acquire::Retries=5 -qq update >/dev/null 2>&1 || true
             sleep $((attempt * 5))
             attempt=$((attempt + 1))
         done
