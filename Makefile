@@ -34,11 +34,11 @@ real: install-dev
 	@$(MAKE) --no-print-directory interop
 
 built: install-dev
-	@tools/install-prometheus.sh >/dev/null || echo "no promtool here: tests of alerts will be skipped" >&2
 	@nice -n 5 tools/install-geth.sh >/dev/null
 	@nice -n 5 $(MAKE) --no-print-directory counterparts
 
 unit: install-dev ## unit tests, vectors and fuzzing of the pure rooms
+	@tools/install-prometheus.sh >/dev/null || echo "no promtool here: tests of alerts will be skipped" >&2
 	$(PY) -m pytest tests/unit tests/fuzz -q -m "not slow" $(COVER)
 	$(PY) -m pytest tests/unit tests/fuzz -q -m slow
 

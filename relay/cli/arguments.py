@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.settings.options import OPTIONS, Option
@@ -26,6 +27,8 @@ commands:
   pyrelay private list|abort HASH
                            transactions on their private way; stop one
   pyrelay monitor          watch the peers of this relay or of any other node
+  pyrelay kubernetes identity|static-nodes|discovery|join|prune
+                           what runs beside a relay on Kubernetes
   pyrelay doctor           check what a relay needs; a remedy for each failure
   pyrelay version
 
@@ -50,6 +53,30 @@ def given_options(arguments: argparse.Namespace) -> dict[str, str]:
     values = vars(arguments)
     given = {option.name: values[option.name] for option in OPTIONS if values.get(option.name) is not None}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def seconds(
+    least: float = 0.0, *, above: bool = False, most: float = math.inf, hint: str = ""
+) -> Callable[[str], float]:
+    """Return the reader of a number of seconds for a parser.
+
+    Args:
+        least: the smallest.
+        above: it has to be more than that.
+        most: the largest; never endless.
+        hint: what the error says besides.
+    """
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not (least < found if above else least <= found) or found > most or found == math.inf:
+            raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds{hint}")
+        return found
+
+    return read
 
 
 def _add(heading: argparse._ArgumentGroup, option: Option) -> None:

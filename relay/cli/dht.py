@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from relay.cli.arguments import add_options, command_parser, given_options
+from relay.cli.arguments import add_options, command_parser, given_options, seconds
 from relay.cli.dht_ways import DaemonWay, Ended, NodeWay, daemon_answers
 from relay.discovery.peer_text import parse_peers
 from relay.observe.logs import LogOptions, configure
@@ -97,10 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, seconds: float, text: str) -> None:
+def _add_common(parser: argparse.ArgumentParser, default: float, text: str) -> None:
     own = parser.add_argument_group("asking")
     own.add_argument("--peer", nargs="+", action="extend", metavar="PEER", help=PEER_TEXT)
-    own.add_argument("--timeout", type=_seconds, default=seconds, metavar="S", help=text)
+    own.add_argument("--timeout", type=seconds(), default=default, metavar="S", help=text)
     own.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
@@ -130,16 +130,6 @@ def _peers(texts: list[str]) -> list[str]:
     except DecodeError as error:
         raise UsageError(f"--{error}") from None
     return texts
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds")
-    return seconds
 
 
 def _set_up_logging(settings: Settings, verbosity: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.app.standalone import StandaloneNode, known_forks, standalone_discovery
-from relay.cli.arguments import add_options, command_parser, given_options
+from relay.cli.arguments import add_options, command_parser, given_options, seconds
 from relay.cli.crawl_screen import Screen, print_view, screen
 from relay.cli.nodes_table import View, describe_node, node_totals
 from relay.discovery.crawled import CrawledNode, NodeSet
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     own = parser.add_argument_group("the crawl")
     own.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT, metavar="S",
+        "--timeout", type=seconds(), default=TIMEOUT, metavar="S",
         help=f"seconds at most; 0: until Ctrl-C, visiting everybody again (default: {TIMEOUT:g})",
     )  # fmt: skip
     own.add_argument("--hello", action="store_true", help="dial each node and ask for its client's name")
@@ -61,16 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--out", type=Path, metavar="FILE", help="write the nodes as geth's devp2p keeps them")
     add_options(parser, OPTIONS)
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds")
-    return seconds
 
 
 def _set_up_logging(settings: Settings, verbosity: int) -> None:

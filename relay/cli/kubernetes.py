@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from relay.cli.arguments import add_options, command_parser, given_options
+from relay.cli.arguments import add_options, command_parser, given_options, seconds
 from relay.discovery.files import read_regular
 from relay.kubernetes.entry import ClusterKey, Place, parse_cluster_key
 from relay.kubernetes.identity import IdentityOptions
@@ -51,6 +51,7 @@ JOIN_FLAGS: Final = (
     "datadir", "config", "ipcpath", "tor-proxy", "tor-proxy-remote-ok", "only-onion", "log-format",
     "verbosity",
 )  # fmt: skip
+SECONDS: Final = seconds(above=True)
 LEAST_HEARTBEAT: Final = 10.0  # seconds
 BEATS: Final = 2  # heartbeats that must fit into the time after which an entry is stale
 
@@ -275,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     join.add_argument("url", metavar="URL", help="http://ONION:PORT where it answers admin_nodeInfo")
     prune = _action(actions, "prune", "Take entries out of the address book that nobody renews.")
     prune.add_argument(
-        "--older-than", type=_seconds, default=3600.0, metavar="S", help="seconds (default: 3600)"
+        "--older-than", type=SECONDS, default=3600.0, metavar="S", help="seconds (default: 3600)"
     )
     prune.add_argument("--dry-run", action="store_true", help="only tell")
     prune.add_argument("--json", action="store_true", help="print {removed, kept}")
@@ -304,7 +305,7 @@ def _add_discovery(parser: argparse.ArgumentParser) -> None:
         help="seconds between two entries (default: 300)",
     )
     own.add_argument(
-        "--stale-after", type=_seconds, metavar="S",
+        "--stale-after", type=SECONDS, metavar="S",
         help="leave out who changed nothing for so long (default: 1200, or 4 heartbeats)",
     )  # fmt: skip
     own.add_argument("--check-peers", action="store_true", help="dial an onion before it is passed on")
@@ -352,25 +353,15 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         "--account", default=str(SERVICE_ACCOUNT), metavar="DIR", help="token and ca.crt (default: kubelet's)"
     )
     own.add_argument(
-        "--api-timeout", type=_seconds, default=15.0, metavar="S", help="seconds for an answer (default: 15)"
+        "--api-timeout", type=SECONDS, default=15.0, metavar="S", help="seconds for an answer (default: 15)"
     )
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds")
-    return seconds
-
-
 def _heartbeat(text: str) -> float:
-    seconds = _seconds(text)
-    if seconds < LEAST_HEARTBEAT:
+    found = SECONDS(text)
+    if found < LEAST_HEARTBEAT:
         raise argparse.ArgumentTypeError(f"{text[:32]}: at least {LEAST_HEARTBEAT:g} s")
-    return seconds
+    return found
 
 
 def _count(text: str) -> int:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from relay.app.outward import proxy_address, socket_rules, ways_out
 from relay.app.rpc_upstreams import host_dialer
-from relay.cli.arguments import add_options, given_options
+from relay.cli.arguments import add_options, given_options, seconds
 from relay.cli.crawl_screen import make_console
 from relay.monitor.geography import Geography, Nowhere, open_geography
 from relay.monitor.live import watch_live
@@ -58,6 +58,7 @@ INTERVAL: Final = 1.0
 EXPORT_INTERVAL: Final = 5.0
 TIMEOUT: Final = 10.0
 LONGEST: Final = 86_400.0
+PERIOD: Final = seconds(0.05, most=LONGEST, hint=" from 0.05 to a day")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -88,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--addresses", action="store_true", help="show addresses, whole ids and full names")
     how.add_argument("--geo", type=Path, metavar="FILE", help="countries, by a file of MaxMind's format")
     how.add_argument(
-        "--interval", type=_seconds, metavar="S",
+        "--interval", type=PERIOD, metavar="S",
         help=f"seconds between two looks (default: {INTERVAL:g}, with --export {EXPORT_INTERVAL:g})",
     )  # fmt: skip
     how.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT, metavar="S",
+        "--timeout", type=PERIOD, default=TIMEOUT, metavar="S",
         help=f"seconds for one answer (default: {TIMEOUT:g})",
     )  # fmt: skip
     add_options(parser, FLAGS)
@@ -116,16 +117,6 @@ def _listener(text: str) -> TcpAddress:
     if not isinstance(address, TcpAddress):
         raise argparse.ArgumentTypeError(f"{text[:64]!r} is neither PORT nor HOST:PORT")
     return address
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.05 <= seconds <= LONGEST:
-        raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds from 0.05 to a day")
-    return seconds
 
 
 class _Command:

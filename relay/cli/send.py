@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from relay.cli.arguments import add_options, command_parser, given_options
+from relay.cli.arguments import add_options, command_parser, given_options, seconds
 from relay.primitives.errors import LocalError, UsageError
 from relay.rpc.client import CallFailed, call
 from relay.settings import load_settings
@@ -41,7 +41,8 @@ def run(argv: Sequence[str]) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("transaction", metavar="RAWTX|-", help="hex, with or without 0x; - reads lines")
     parser.add_argument(
-        "--wait", nargs="?", type=_seconds, const=WAIT_SECONDS, default=None, metavar="SECONDS",
+        "--wait", nargs="?", const=WAIT_SECONDS, default=None, metavar="SECONDS",
+        type=seconds(above=True, hint="; put --wait last"),
         help=f"until the first echo of each has come, or so long (if given alone: {WAIT_SECONDS:g})",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a JSON object a line for all that happens")
@@ -50,16 +51,6 @@ def run(argv: Sequence[str]) -> int:
     settings = load_settings(given_options(arguments))
     sending = _Sending(str(settings.ipc_path.absolute()), arguments.wait, arguments.json)
     return asyncio.run(sending.run(_texts(arguments.transaction)))
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text[:32]!r} is no number of seconds; put --wait last")
-    return seconds
 
 
 def _texts(word: str) -> Iterator[tuple[str, str]]:

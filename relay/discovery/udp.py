@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -150,12 +151,11 @@ class ClearnetDiscovery:
             DialRefused: the mode has no UDP.
             LocalError: the port can't be had.
         """
-        sock = sockets.bind_udp(host, port)
-        try:
+        with ExitStack() as guard:
+            sock = sockets.bind_udp(host, port)
+            guard.callback(sock.close)
             nodes = await resolved(self._bootnodes, sockets)
-        except BaseException:
-            sock.close()
-            raise
+            guard.pop_all()
         self._datagrams = DatagramPort(sock, self.receive, largest=MAX_PACKET)
         self.attach(self._datagrams.send, self._datagrams.families, nodes)
         _log.info("discovery listens", address=f"{host}:{self.port}", v4=self._serves_v4, v5=self._serves_v5)

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -87,11 +88,10 @@ class PrivateTor:
         Raises:
             LocalError: no tor, a node ended, or no consensus in time; what was started is stopped.
         """
-        try:
+        async with AsyncExitStack() as guard:
+            guard.push_async_callback(self.stop)
             await self._start(progress)
-        except BaseException:
-            await self.stop()
-            raise
+            guard.pop_all()
 
     async def _start(self, progress: Progress) -> None:
         self._binary = find_tor(self._given_binary)

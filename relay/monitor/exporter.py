@@ -17,7 +17,6 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -26,6 +25,7 @@ from relay.monitor.anomalies import find_anomalies
 from relay.monitor.geography import Geography, Nowhere
 from relay.monitor.peer import UNKNOWN, Peer
 from relay.monitor.watch import SESSION_BUCKETS, Watch
+from relay.observe.histogram import histogram
 
 __all__ = ["Exporter", "ExporterPage"]
 
@@ -200,16 +200,9 @@ def _changes(watch: Watch) -> Iterator[Metric]:
     for reason, count in watch.disconnects.items():
         gone.add_metric((reason,), count)
     yield gone
-    buckets, reached = [], 0
-    for bound, count in zip((*SESSION_BUCKETS, float("inf")), watch.sessions, strict=True):
-        reached += count
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(reached)))
-    yield HistogramMetricFamily(
-        "peermon_peer_session_seconds",
-        "for how long peers that went had been seen",
-        buckets=buckets,
-        sum_value=watch.session_seconds,
-    )
+    seen = "for how long peers that went had been seen"
+    bounds, counts = SESSION_BUCKETS, watch.sessions
+    yield histogram("peermon_peer_session_seconds", seen, bounds, counts, watch.session_seconds)
 
 
 def _anomalies(watch: Watch, now: float) -> Metric:

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     Metric,
     SummaryMetricFamily,
 )
@@ -21,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from relay.observe.chain_metrics import chain_metrics
 from relay.observe.discovery_metrics import discovery_metrics
+from relay.observe.histogram import histogram
 from relay.observe.loop_stall import BUCKETS, LoopStallMonitor
 from relay.observe.private_metrics import private_metrics
 from relay.observe.snapshot import (
@@ -266,13 +266,5 @@ def _rpc(now: MetricsSnapshot) -> Iterator[Metric]:
 def _stalls(stalls: LoopStallMonitor) -> Iterator[Metric]:
     recent = "longest time that the event loop was held within the last minute"
     yield _gauge("pyrelay_event_loop_stall_seconds", recent, stalls.recent_max)
-    buckets, reached = [], 0
-    for bound, count in zip((*BUCKETS, float("inf")), stalls.counts, strict=True):
-        reached += count
-        buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(reached)))
-    yield HistogramMetricFamily(
-        "pyrelay_event_loop_lateness_seconds",
-        "how late a probe ran that was due every 100 ms",
-        buckets=buckets,
-        sum_value=stalls.total,
-    )
+    late = "how late a probe ran that was due every 100 ms"
+    yield histogram("pyrelay_event_loop_lateness_seconds", late, BUCKETS, stalls.counts, stalls.total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from relay.localnet.ports import free_ports
 from relay.localnet.torrc import LOOPBACK, node_lines
 from relay.tor.process import TorProcess, find_tor
 from relay.transports.sockets import SocketFactory, SocketRules
+from tests.aids.until import until
 
 READY = 30.0  # seconds
 
@@ -40,19 +40,17 @@ async def obfs4_bridge(network: PrivateTor, folder: Path, program: str) -> Async
     )
     await process.start()
     try:
-        async with asyncio.timeout(READY):
-            fingerprint = (await _found(folder / "data" / "fingerprint", r"^\S+ ([0-9A-F]{40})$"))[1]
-            secret = (await _found(folder / "data" / "pt_state" / "obfs4_bridgeline.txt", r"cert=\S+ \S+"))[0]
-            while "bootstrapped 100%" not in process.log_path.read_text().lower():
-                await asyncio.sleep(0.05)
+        fingerprint = (await _found(folder / "data" / "fingerprint", r"^\S+ ([0-9A-F]{40})$"))[1]
+        secret = (await _found(folder / "data" / "pt_state" / "obfs4_bridgeline.txt", r"cert=\S+ \S+"))[0]
+        await _found(process.log_path, "(?i)bootstrapped 100%")
         yield f"obfs4 {LOOPBACK}:{obfs4_port} {fingerprint} {secret}"
     finally:
         await process.stop()
 
 
 async def _found(path: Path, pattern: str) -> re.Match[str]:
-    while True:
-        text = path.read_text() if path.exists() else ""
-        if match := re.search(pattern, text, re.MULTILINE):
-            return match
-        await asyncio.sleep(0.05)
+    def search() -> re.Match[str] | None:
+        return re.search(pattern, path.read_text() if path.exists() else "", re.MULTILINE)
+
+    found: re.Match[str] = await until(search, f"{pattern} in {path.name}", READY)
+    return found

@@ -34,6 +34,7 @@ from tests.aids.lab import OnionRelay
 from tests.aids.obfs4_bridge import obfs4_bridge
 from tests.aids.tor_clients import tor_clients
 from tests.aids.tor_lab import tor_lab
+from tests.aids.until import until
 
 pytestmark = [pytest.mark.tor, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
@@ -245,9 +246,7 @@ async def test_tor_in_single_hop_mode_is_refused() -> None:
         process = TorProcess(find_tor(), folder, [*lines, f"__OwningControllerProcess {os.getpid()}"])
         await process.start()
         try:
-            async with asyncio.timeout(SECONDS):
-                while not (folder / "control").exists():
-                    await asyncio.sleep(0.05)
+            await until((folder / "control").exists, "Tor's control socket", SECONDS)
             with pytest.raises(SingleHopTor, match="HiddenServiceSingleHopMode"):
                 async with TorControl.connect(lambda: FACTORY.open_stream(control)) as connection:
                     await refuse_single_hop(connection)

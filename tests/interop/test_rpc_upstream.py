@@ -18,7 +18,7 @@ from relay.rpc.client import CallFailed
 from tests.aids.daemon import RelayProcess
 from tests.aids.geth import Geth
 from tests.aids.geth_tools import attach
-from tests.aids.until import until
+from tests.aids.until import stays, until
 
 pytestmark = [pytest.mark.geth, pytest.mark.asyncio(loop_scope="module")]
 
@@ -166,8 +166,7 @@ async def test_call_under_way_at_a_geth_that_is_killed_is_answered_by_the_other(
         os.kill(victim.pid, signal.SIGSTOP)
         async with asyncio.TaskGroup() as tasks:
             under_way = tasks.create_task(relay.rpc("eth_getBlockByNumber", "0x4", False))
-            await asyncio.sleep(0.5)  # it hangs at the one that stands still, however long this takes
-            assert not under_way.done()
+            await stays(lambda: not under_way.done(), "it hangs at the one that stands still", 0.5)
             victim.kill()
         assert under_way.result() == await geth.rpc("eth_getBlockByNumber", "0x4", False)
         for _ in range(5):
