@@ -276,9 +276,10 @@ class Stems:
                 del self._brought[source]
 
     def _gossip(self, held: _Held, why: str) -> None:
-        """Give it to all who did not bring it, as if it had just come in.
+        """Give it to all, as if it had just come in.
 
-        Bits are those of now: a peer that left has given its own back.
+        Who brought it is told, too: it waits for gossip, and may hear of it from nobody but us; then it would
+        wait for the end of its embargo. Bits are those of now: a peer that left has given its own back.
         """
         entry, source = held.entry, held.source
         tx_hash = entry.hash
@@ -286,9 +287,8 @@ class Stems:
             self.counters.ended[why] += 1
         if tx_hash in self._pool or tx_hash in self._recent:
             return
-        here = [each for each in held.edges if each is not None and not each.gone]
-        entry.known = sum(each.bit for each in here)
-        entry.source = source.bit if source in here and source is not None else 0
+        entry.known = 0
+        entry.source = source.bit if source is not None and not source.gone else 0
         entry.arrived = self._loop.time()
         if source is None:
             self._own.moved_privately(tx_hash, 0, "gossiped")

@@ -99,8 +99,8 @@ class RelayProcess:
         flags = ["--datadir", str(self.directory), "--metrics.port", "0", "--log-format", "json"]
         # Peers are those that a test names, unless it asks for more: a later flag wins.
         flags += ["--verbosity", str(self._verbosity), "--discovery", "off"]
-        # What a test submits is to be gossiped at once, with Tor too, unless it is about private broadcast.
-        flags += ["--private-broadcast", "off"]
+        # What a test submits is to be gossiped at once, with Tor too, unless it is about who sees what first.
+        flags += ["--private-broadcast", "off", "--dandelion", "off"]
         if self._clearnet:
             flags += ["--listen-address", "127.0.0.1", "--port", "0"]
         environment = {

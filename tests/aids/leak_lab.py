@@ -94,7 +94,7 @@ async def walled_lab(*flags: str, environment: Mapping[str, str] | None = None) 
             "--discovery", "onion,dht,dns",
             "--bootnodes", f"{first.record.to_text()},{second.record.to_text()}",
             "--dns-lists", str(link), "--dns-resolver", f"tcp://{RESOLVER}:53",
-            "--rpc-upstream", f"http://{NODE}:8545", "--beacon-api", f"http://{BEACON}:5052",
+            "--dandelion", "on", "--rpc-upstream", f"http://{NODE}:8545", "--beacon-api", f"http://{BEACON}:5052",
         ]  # fmt: skip
         dead = OnionKey.generate(secrets.token_bytes)
         yield Lab(
