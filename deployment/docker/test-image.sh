@@ -17,6 +17,7 @@ while [ "$#" -gt 0 ]; do
 done
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml" | head -n 1)
 revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
+certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
 work=$(mktemp -d)
 container=''
 end() {
@@ -47,7 +48,8 @@ for target in pyrelay tor; do
     [ "$target" = pyrelay ] || name=localhost/pyrelay-tor:$version
     say "building $name"
     b bud --isolation chroot --format docker --pull-never --target "$target" -f "$root/deployment/docker/Dockerfile" \
-        --build-arg BASE="$base" --build-arg VERSION="$version" --build-arg REVISION="$revision" -t "$name" "$root" \
+        --build-arg BASE="$base" --build-arg VERSION="$version" --build-arg REVISION="$revision" \
+        --secret "id=certificates,src=$certificates" --build-arg PIP_CERT=/run/secrets/certificates -t "$name" "$root" \
         >"$work/$target.log" 2>&1 || { tail -n 30 "$work/$target.log" >&2; fail "$name is not built"; }
     b inspect --type image "$name" >"$work/$target.json"
     container=$(b from --pull-never "$name")

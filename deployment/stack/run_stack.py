@@ -252,8 +252,10 @@ async def _start_nodes(stack: Stack) -> None:
     await _until(lambda: _answers(stack, stack.geth_socket), "geth answers")
     await _choose_head(stack, (await _head(stack))["hash"])  # until then it drops its peers' transactions
     await _until(lambda: _answers(stack, stack.relay_socket), "pyrelay answers")
-    info = await call(stack.relay_socket, "admin_nodeInfo")
-    await call(stack.geth_socket, "admin_addPeer", [_on_loopback(info)])
+    # One node that is not trusted is not believed about its chain: the relay would stay at block 0.
+    node, relay = [await call(each, "admin_nodeInfo") for each in (stack.geth_socket, stack.relay_socket)]
+    await call(stack.relay_socket, "admin_addTrustedPeer", [_on_loopback(node)])
+    await call(stack.geth_socket, "admin_addPeer", [_on_loopback(relay)])
 
 
 def _write_genesis_block(geth: Path, home: Path, genesis: Path) -> None:

@@ -57,6 +57,8 @@ class PrivateTor:
         relays: relays that are no authority; with four, every hop of an onion connection has a choice.
         authorities: 3, fewer cannot agree after a loss.
         exits: two relays allow connections to 127.0.0.0/8, for the modes that use exits.
+        address: of this machine, where authorities and relays listen; clients of other network namespaces
+            need one that they reach.
         binary: tor's path; found by PATH when None.
     """
 
@@ -70,12 +72,13 @@ class PrivateTor:
         binary: str | None = None,
         voting_interval: int = VOTING_INTERVAL,
         lead: float = FIRST_CONSENSUS_LEAD,
+        address: str = LOOPBACK,
     ) -> None:
         self.directory = directory.absolute()
         self.clients: dict[str, ClientHandle] = {}
         self._relay_count, self._authority_count, self._exits = relays, authorities, exits
         self._given_binary, self._binary = binary, ""
-        self._interval, self._lead = voting_interval, lead
+        self._interval, self._lead, self._address = voting_interval, lead, address
         self._factory = SocketFactory(SocketRules.anywhere())
         self._authorities: list[Authority] = []
         self._nodes: dict[str, TorProcess] = {}
@@ -176,8 +179,8 @@ class PrivateTor:
         ports = self._free_ports(2 * self._authority_count)
         for number in range(self._authority_count):
             name, or_port, dir_port = f"authority{number + 1}", ports.pop(), ports.pop()
-            identity = write_authority_keys(self.directory / name / "data", f"{LOOPBACK}:{dir_port}")
-            self._authorities.append(Authority(name, or_port, dir_port, identity))
+            identity = write_authority_keys(self.directory / name / "data", f"{self._address}:{dir_port}")
+            self._authorities.append(Authority(name, or_port, dir_port, identity, self._address))
         known = [authority.identity.fingerprint for authority in self._authorities]
         for number in range(self._relay_count):
             known.append(write_relay_key(self.directory / f"relay{number + 1}" / "data"))
@@ -193,7 +196,8 @@ class PrivateTor:
 
     async def _start_node(self, name: str, or_port: int, lines: Sequence[str]) -> None:
         directory = self.directory / name
-        common = [*network_lines(self._authorities), *node_lines(name, directory, or_port, os.getpid())]
+        own = node_lines(name, directory, or_port, os.getpid(), self._address)
+        common = [*network_lines(self._authorities), *own]
         process = self._nodes[name] = TorProcess(self._binary, directory, [*common, *lines])
         await process.start()
 
@@ -205,7 +209,7 @@ class PrivateTor:
 
     async def _listens(self, port: int) -> bool:
         try:
-            _, writer = await self._open(TcpAddress(LOOPBACK, port))
+            _, writer = await self._open(TcpAddress(self._address, port))
         except TransportError:
             return False
         writer.transport.abort()
@@ -246,7 +250,7 @@ class PrivateTor:
         """How many nodes are Running in the consensus that an authority serves."""
         try:
             async with asyncio.timeout(5):
-                reader, writer = await self._open(TcpAddress(LOOPBACK, authority.dir_port))
+                reader, writer = await self._open(TcpAddress(self._address, authority.dir_port))
                 try:
                     writer.write(b"GET /tor/status-vote/current/consensus-microdesc HTTP/1.0\r\n\r\n")
                     return count_running(await _read_all(reader))

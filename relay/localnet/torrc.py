@@ -1,4 +1,4 @@
-"""torrc lines of the private network's nodes: everything on loopback, everything as quick as Tor allows."""
+"""torrc lines of the private network's nodes: everything on one address, everything as quick as Tor allows."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ class Authority:
     or_port: int
     dir_port: int
     identity: AuthorityIdentity
+    address: str = LOOPBACK
 
     @property
     def line(self) -> str:
         """Its DirAuthority line."""
         return (
             f"DirAuthority {self.name} orport={self.or_port} v3ident={self.identity.v3ident}"
-            f" {LOOPBACK}:{self.dir_port} {self.identity.fingerprint}"
+            f" {self.address}:{self.dir_port} {self.identity.fingerprint}"
         )
 
 
@@ -55,13 +56,15 @@ def network_lines(authorities: Sequence[Authority]) -> list[str]:
     ]
 
 
-def node_lines(name: str, directory: Path, or_port: int, owner_pid: int) -> list[str]:
+def node_lines(
+    name: str, directory: Path, or_port: int, owner_pid: int, address: str = LOOPBACK
+) -> list[str]:
     """What authorities and relays share."""
     return [
         f"Nickname {name}",
         f"DataDirectory {quoted_path(directory / 'data')}",
-        f"Address {LOOPBACK}",
-        f"ORPort {LOOPBACK}:{or_port}",
+        f"Address {address}",
+        f"ORPort {address}:{or_port}",
         "SocksPort 0",
         "NumCPUs 1",
         "AvoidDiskWrites 1",
@@ -83,7 +86,7 @@ def authority_lines(
         bandwidths: the file of `bandwidth_file`.
     """
     return [
-        f"DirPort {LOOPBACK}:{authority.dir_port}",
+        f"DirPort {authority.address}:{authority.dir_port}",
         "AuthoritativeDirectory 1",
         "V3AuthoritativeDirectory 1",
         "ContactInfo nobody@localhost",

@@ -7,10 +7,6 @@ tools/install-kubernetes.sh builds the programs.
 
 from __future__ import annotations
 
-import base64
-import datetime
-import ipaddress
-import os
 import signal
 import socket
 import ssl
@@ -23,10 +19,8 @@ from pathlib import Path
 
 import httpx2
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.aids.kube_certificates import certificates, kubeconfig, write_kubeconfig
 
 DEADLINE = 240.0  # seconds until it must answer, on a machine with other work
 
@@ -82,7 +76,7 @@ class ApiServer:
     def kubeconfig_of(self, path: Path, token_file: Path, namespace: str) -> Path:
         """Make a kubeconfig that uses a token."""
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
-        path.write_text(yaml.safe_dump(_kubeconfig(cluster, {"tokenFile": str(token_file)}, namespace)))
+        path.write_text(yaml.safe_dump(kubeconfig(cluster, {"tokenFile": str(token_file)}, namespace)))
         return path
 
     def compact(self) -> None:
@@ -105,7 +99,7 @@ class ApiServer:
 @contextmanager
 def api_server(binaries: Path, folder: Path, *flags: str) -> Iterator[ApiServer]:
     """Start etcd and a kube-apiserver; end them."""
-    _certificates(folder)
+    certificates(folder)
     etcd, peer, port = _ports(3)
     processes = {}
     try:
@@ -131,7 +125,7 @@ def api_server(binaries: Path, folder: Path, *flags: str) -> Iterator[ApiServer]
         server = ApiServer(
             f"https://127.0.0.1:{port}", folder, binaries, processes, f"http://127.0.0.1:{etcd}"
         )
-        _write_admin_kubeconfig(server)
+        write_kubeconfig(folder, server.url, "admin")
         _wait(server)
         yield server
     finally:
@@ -170,81 +164,3 @@ def _ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def _certificates(folder: Path) -> None:
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca = _certificate("lab-ca", None, ca_key, None, ca_key)
-    _write(folder, "ca", ca, ca_key)
-    server_key, admin_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    _write(folder, "server", _certificate("kube-apiserver", None, server_key, ca, ca_key), server_key)
-    _write(folder, "admin", _certificate("admin", "system:masters", admin_key, ca, ca_key), admin_key)
-    tokens = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    (folder / "sa.key").write_bytes(_pem(tokens))
-    (folder / "sa.pub").write_bytes(
-        tokens.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-
-
-def _certificate(name, group, key, ca, ca_key) -> x509.Certificate:
-    parts = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
-    if group:
-        parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
-    now = datetime.datetime.now(datetime.UTC)
-    subject = x509.Name(parts)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if ca is None else ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(x509.BasicConstraints(ca=ca is None, path_length=None), critical=True)
-    )
-    if ca is None:
-        builder = builder.add_extension(
-            x509.KeyUsage(True, False, False, False, False, True, True, False, False), critical=True
-        )
-    else:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    return builder.sign(ca_key, hashes.SHA256())
-
-
-def _pem(key) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
-
-
-def _write(folder: Path, name: str, certificate: x509.Certificate, key) -> None:
-    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / f"{name}.key").write_bytes(_pem(key))
-    os.chmod(folder / f"{name}.key", 0o600)
-
-
-def _kubeconfig(cluster: dict[str, str], user: dict[str, str], namespace: str) -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "lab", "cluster": cluster}],
-        "users": [{"name": "me", "user": user}],
-        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "me", "namespace": namespace}}],
-        "current-context": "lab",
-    }
-
-
-def _write_admin_kubeconfig(server: ApiServer) -> None:
-    def encode(name: str) -> str:
-        return base64.b64encode((server.folder / name).read_bytes()).decode()
-
-    cluster = {"server": server.url, "certificate-authority-data": encode("ca.crt")}
-    user = {"client-certificate-data": encode("admin.crt"), "client-key-data": encode("admin.key")}
-    server.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(cluster, user, "default")))
