@@ -45,19 +45,35 @@ class PrivateJournal:
         self._journal, self._key = folder / JOURNAL, folder / KEY
 
     def load(self) -> list[Kept]:
-        """Return what was written last; nothing where there is none, or it can't be read, which is logged."""
+        """Return what was written last; nothing where there is none; one that can't be read is set aside."""
         try:
             sealed = read_regular(self._journal, MAX_BYTES)
         except FileNotFoundError:
             return []
         except OSError as error:
-            log.warning("the journal of private broadcast can not be read", cause=error.strerror)
+            self._set_aside(error.strerror)
             return []
         try:
             return read_kept(_open(read_regular(self._key, _KEY_BYTES), sealed))
-        except (OSError, DecodeError) as error:
-            log.warning("the journal of private broadcast is of no use", cause=str(error))
-            return []
+        except OSError as error:
+            self._set_aside(f"{KEY}: {error.strerror}")
+        except DecodeError as error:
+            self._set_aside(str(error))
+        return []
+
+    def _set_aside(self, cause: str | None) -> None:
+        """Keep what can't be read now under another name: its key may turn up, and it may be repaired."""
+        mark, kept = f".unread-{int(time.time())}", []
+        for path in (self._journal, self._key):
+            with suppress(OSError):
+                path.rename(path.with_name(path.name + mark))
+                kept.append(path.name + mark)
+        log.warning(
+            "the journal of private broadcast can not be read: its transactions are not sent;"
+            " name the files as before to try again",
+            cause=cause,
+            set_aside=kept,
+        )
 
     def warn_of_rest(self) -> None:
         """Say that a journal of before is still there, for who keeps none any more."""

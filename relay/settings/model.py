@@ -392,6 +392,11 @@ class Settings:
         for addr in sorted(each for each in exposed if not is_loopback(each)):
             if self.http_jwtsecret is None:
                 found.append(f"JSON-RPC on {addr} is open to others: give --http.jwtsecret FILE")
+        if not is_loopback(self.metrics_addr):
+            found.append(
+                f"--metrics.addr {self.metrics_addr}: whoever reaches it reads the onion address and"
+                " all that is counted; let only the monitoring reach it"
+            )
         found += onion_warnings(self)
         found += i2p_warnings(self)
         if self.also_submit_upstream:

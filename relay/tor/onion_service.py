@@ -131,12 +131,13 @@ class OnionService:
                 async with TorControl.connect(self._open_stream, self._control_options) as control:
                     await self._serve(control)
             except TorControlError as error:
+                told = log.debug if self._board.status.problem == str(error) else log.warning
                 self._take_down(str(error))
                 self._board.update(
                     control_connected=False, network_live=False, introductions=0, problem=str(error)
                 )
                 pause = self._backoff.next_pause()
-                log.warning("tor control lost", cause=str(error), retry_in=pause)
+                told("tor control lost", cause=str(error), retry_in=pause)
                 await self._sleep(pause)
 
     # -- one control connection

@@ -9,6 +9,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from relay.app import private_broadcast, private_journal
 from relay.app.datadir import write_atomic
@@ -452,15 +453,22 @@ async def test_who_keeps_no_journal_any_more_is_told_of_the_one_of_before(tmp_pa
         )
 
 
-def test_a_journal_that_is_of_no_use_is_nothing(tmp_path):
+@pytest.mark.parametrize("damaged", [b"", b"x", bytes(12), bytes(40), b"nonsense"])
+@pytest.mark.parametrize("key", [None, bytes(32), "a folder"])
+def test_a_journal_that_can_not_be_read_is_set_aside_with_its_key(tmp_path, damaged, key):
     journal = PrivateJournal(tmp_path)
     assert journal.load() == []
-    (tmp_path / "private.journal").write_bytes(b"nonsense")
-    assert journal.load() == []
-    (tmp_path / "private.key").write_bytes(bytes(32))
-    for damaged in (b"", b"x", bytes(12), bytes(40)):
-        (tmp_path / "private.journal").write_bytes(damaged)
+    (tmp_path / "private.journal").write_bytes(damaged)
+    if key == "a folder":
+        (tmp_path / "private.key").mkdir()
+    elif key is not None:
+        (tmp_path / "private.key").write_bytes(key)
+    with structlog.testing.capture_logs() as logs:
         assert journal.load() == []
-    (tmp_path / "private.key").unlink()
-    (tmp_path / "private.key").mkdir()
-    assert journal.load() == []
+        assert journal.load() == []  # the second time there is nothing
+    (told,) = logs
+    (kept,) = tmp_path.glob("private.journal.unread-*")
+    assert kept.read_bytes() == damaged
+    assert len(list(tmp_path.glob("private.key.unread-*"))) == (key is not None)
+    assert kept.name in told["set_aside"]
+    assert not (tmp_path / "private.journal").exists()

@@ -99,6 +99,7 @@ def test_contradictions_are_named_with_the_way_out(line, words):
         (f"{PROXY} --tor-control 10.0.0.5:9051", "key crosses the wire"),
         (f"{PROXY} --only-onion --onion-listen 10.0.0.9:30303", "let only Tor reach it"),
         ("--http --http.addr 0.0.0.0", "open to others"),
+        (f"{PROXY} --only-onion --metrics.addr 0.0.0.0", "reads the onion address"),
     ],
 )
 def test_what_a_person_should_know_is_said(line, words):
