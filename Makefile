@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 TRACED := --cov=relay --cov-report=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run run-stack test fmt lint types arch unit e2e e2e-kubernetes leaks interop real built counterparts bench profile simulate soak lock fuzz coverage covered clean
+.PHONY: help install install-dev run run-stack test fmt lint types arch unit e2e e2e-kubernetes e2e-kubernetes-node leaks interop real built counterparts chart image bench profile simulate soak lock fuzz coverage covered clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,19 +54,31 @@ leaks: install-dev ## the proof that nothing leaves but to Tor: packets, sockets
 
 e2e-kubernetes: install-dev ## the address book on a real kube-apiserver, built from its Go module (minutes, once)
 	@KUBERNETES_DIR=$$(tools/install-kubernetes.sh) && PYRELAY_TEST_KUBERNETES=$$KUBERNETES_DIR \
+		PYRELAY_TEST_KUBE_DEFINITIONS=$$(tools/install-kube-definitions.sh || echo "custom resources will not be checked" >&2) \
 		$(PY) -m pytest tests/kubernetes -q
+
+e2e-kubernetes-node: install-dev ## the overlays' pods on a real node; writes docs/e2e-kubernetes-node.md (root; half an hour, once)
+	@tools/e2e-kubernetes-node.sh $(ARGS)
 
 interop: install-dev counterparts ## with real geth, built from its Go module, and discv5 of others (Node, Rust)
 	@GETH_DIR=$$(tools/install-geth.sh) && PYRELAY_TEST_GETH=$$GETH_DIR $(PY) -m pytest tests/interop -q
 
 counterparts: # what can't be had here is named, and its tests skip with the reason
-	@for each in discv5-js discv5-rust discv5-geth ethers rlpx-js rlpx-rust; do \
+	@for each in discv5-js discv5-rust discv5-geth ethers rlpx-js rlpx-rust helm compose vrl; do \
 		tools/install-$$each.sh >/dev/null || echo "$$each can't be built here: its tests will be skipped" >&2; \
 	done
 	@GETH_VERSION=v1.17.0 tools/install-geth.sh >/dev/null
 	@command -v tmux >/dev/null || tools/apt-install.sh tmux || echo "no tmux here: the monitor's screen will not be tested" >&2
 	@command -v miniupnpd >/dev/null || [ -x /usr/sbin/miniupnpd ] || tools/apt-install.sh miniupnpd-nftables nftables iproute2 \
 		|| echo "the test of UPnP will be skipped" >&2
+
+chart: install-dev ## the Helm chart and the Compose files by their own programs, built from Go modules (3 minutes, once)
+	$(PY) -m pytest tests/unit/deployment tests/interop/test_helm_chart.py tests/interop/test_compose_files.py -q -k "chart or compose"
+
+image: install-dev ## build both images with buildah and try them as Kubernetes would run them (needs root; ARGS="--archive DIR")
+	@for each in buildah debootstrap; do command -v $$each >/dev/null || tools/apt-install.sh $$each \
+		|| { echo "no $$each here: the images are NOT built" >&2; exit 1; }; done
+	deployment/docker/test-image.sh $(ARGS)
 
 fmt: install-dev ## format
 	$(PY) -m ruff format relay tests benchmarks

@@ -43,6 +43,9 @@ CHANGES = (
     (r"replicas: 3$", 0, "replicas: {{ .Values.replicas }}"),
     (r"storage: 1Gi$", 1, "storage: {{ .Values.storage }}"),
     (r"metadata.name: monitoring$", 1, "metadata.name: {{ .Values.monitoringNamespace }}"),
+    (r'^  BOOTNODES: ""$', 0, "  BOOTNODES: {{ .Values.federation.bootnodes | quote }}"),
+    (r'^  DNS_LISTS: ""$', 0, "  DNS_LISTS: {{ .Values.federation.dnsLists | quote }}"),
+    (r'^  JOIN: ""$', 0, "  JOIN: {{ .Values.federation.join | quote }}"),
     (r"^( *)- --metrics\.port=6060\n((?: *- --.*\n)*)", 1, rf"\1- --metrics.port=6060\n\2{NETWORK}"),
 )  # fmt: skip
 

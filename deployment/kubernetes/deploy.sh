@@ -12,11 +12,13 @@ usage: deployment/kubernetes/deploy.sh [apply|verify|undo] [FLAGS]
   verify   look at what runs
   undo     remove it; volumes, keys and the namespace stay, unless --purge
 
-  --overlay NAME        sidecar (default), isolated-tor, pre-generated-keys, bridge
+  --overlay NAME        sidecar (default), isolated-tor, pre-generated-keys, bridge, federated
+  --federation FILE     in place of overlays/federated/federation.env: how relays of other clusters are found
   --network NAME        mainnet (default), sepolia, hoodi
   --replicas N          relays (default: as many as there are, or 3); not for isolated-tor
   --image NAME          of the relay, NAME:TAG or NAME@sha256:... (default: pyrelay:0.1.0)
   --tor-image NAME      of Tor (default: pyrelay-tor:0.1.0)
+  --torrc FILE          lines to add to Tor's configuration, such as bridges
   --monitor pod|service PodMonitor or ServiceMonitor for a Prometheus operator
   --api-server IP:PORT  address that relays may reach the API server at; repeatable (default: looked up)
   --context NAME        of the kubeconfig
@@ -33,7 +35,7 @@ misuse() { say "$*"; help >&2; exit 2; }
 k() { kubectl ${context:+--context "$context"} "$@"; }
 kn() { k -n "$namespace" "$@"; }
 
-action=apply overlay=sidecar network=mainnet replicas='' image='' tor_image='' monitor='' servers='' context=''
+action=apply overlay=sidecar network=mainnet federation='' replicas='' image='' tor_image='' torrc='' monitor='' servers='' context=''
 timeout=600 verifies=yes dry=no purge=no
 case ${1-} in
 apply | verify | undo) action=$1; shift ;;
@@ -44,14 +46,16 @@ while [ "$#" -gt 0 ]; do
     --no-verify) verifies=no ;;
     --dry-run) dry=yes ;;
     --purge) purge=yes ;;
-    --overlay | --network | --replicas | --image | --tor-image | --monitor | --api-server | --context | --timeout)
+    --overlay | --federation | --network | --replicas | --image | --tor-image | --torrc | --monitor | --api-server | --context | --timeout)
         [ "$#" -ge 2 ] || misuse "$1 needs a value"
         case $1 in
         --overlay) overlay=$2 ;;
+        --federation) federation=$2 ;;
         --network) network=$2 ;;
         --replicas) replicas=$2 ;;
         --image) image=$2 ;;
         --tor-image) tor_image=$2 ;;
+        --torrc) torrc=$2 ;;
         --monitor) monitor=$2 ;;
         --api-server) servers="$servers $2" ;;
         --context) context=$2 ;;
@@ -62,12 +66,15 @@ while [ "$#" -gt 0 ]; do
     esac
     shift
 done
-case $overlay in sidecar | isolated-tor | pre-generated-keys | bridge) ;; *) misuse "--overlay $overlay: there is none" ;; esac
+case $overlay in sidecar | isolated-tor | pre-generated-keys | bridge | federated) ;; *) misuse "--overlay $overlay: there is none" ;; esac
 case $network in mainnet | sepolia | hoodi) ;; *) misuse "--network $network: mainnet, sepolia or hoodi" ;; esac
 case $monitor in '' | pod | service) ;; *) misuse "--monitor $monitor: pod or service" ;; esac
 case $replicas in *[!0-9]*) misuse "--replicas $replicas is no number" ;; esac
 case $timeout in '' | *[!0-9]*) misuse "--timeout $timeout is no number of seconds" ;; esac
 [ -z "$replicas" ] || [ "$overlay" != isolated-tor ] || misuse "--replicas: isolated-tor has a pair for each; see its add-relay.sh"
+[ -z "$federation" ] || [ "$overlay" = federated ] || misuse "--federation is for --overlay federated"
+[ -z "$federation" ] || [ -r "$federation" ] || misuse "--federation $federation: can not be read"
+[ -z "$torrc" ] || [ -r "$torrc" ] || misuse "--torrc $torrc: can not be read"
 [ "$purge" = no ] || [ "$action" = undo ] || misuse "--purge is for undo"
 command -v kubectl >/dev/null || fail "kubectl is missing"
 
@@ -106,7 +113,11 @@ render() {
     api_servers >"$work/servers" || fail "the API server's address can not be looked up; give --api-server IP:PORT"
     [ -s "$work/servers" ] || fail "the Service kubernetes has no endpoints; give --api-server IP:PORT"
     cp -R "$here" "$work/kubernetes"
+    [ -z "$federation" ] || cp "$federation" "$work/kubernetes/overlays/federated/federation.env"
     mkdir "$work/kubernetes/overlays/this"
+    if [ -n "$torrc" ]; then
+        for each in sidecar isolated-tor/pair; do cat "$torrc" >>"$work/kubernetes/overlays/$each/torrc"; done
+    fi
     {
         echo "resources: [../$overlay]"
         echo "components:"
@@ -261,7 +272,10 @@ undo() {
         return
     fi
     k delete --ignore-not-found --wait=true --timeout="${timeout}s" -f "$work/all.yaml" >&2
+    # A set is gone before its pods are; each takes up to 30 s to say goodbye.
+    kn wait --for=delete pods -l app.kubernetes.io/part-of=pyrelay --timeout="${timeout}s" >&2 || fail "pods are left after $timeout s"
     kn delete configmap tor-peer-addresses --ignore-not-found >&2
+    kn delete configmap -l app.kubernetes.io/part-of=pyrelay --ignore-not-found >&2 # torrc of earlier flags, too
     kn delete leases -l pyrelay/address-book=tor-peer-addresses --ignore-not-found >&2
     if [ "$purge" = yes ]; then
         k delete namespace "$namespace" --ignore-not-found --timeout="${timeout}s" >&2

@@ -96,7 +96,9 @@ def _static_nodes(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def _discovery(arguments: argparse.Namespace, settings: Settings) -> None:
-    for url in arguments.join:
+    # With commas, too, and empty: a manifest has one argument for what may be none or several.
+    joins = [url.strip() for given in arguments.join for url in given.split(",") if url.strip()]
+    for url in joins:
         join_url(url)
     options = DiscoveryOptions(
         static_nodes=settings.static_nodes_path,
@@ -104,7 +106,7 @@ def _discovery(arguments: argparse.Namespace, settings: Settings) -> None:
         add_peers=arguments.add_peers,
         tor_proxy=settings.tor_proxy,
         check_peers=arguments.check_peers,
-        joins=tuple(arguments.join),
+        joins=tuple(joins),
         metrics=_address("--metrics", arguments.metrics),
     )
     node_info = _address("--node-info", arguments.node_info)
@@ -145,9 +147,14 @@ def _task(arguments: argparse.Namespace, settings: Settings, pod: str = "") -> T
         uid=arguments.pod_uid or env.get("POD_UID", ""),
         port=settings.onion_port,
         datadir=settings.datadir,
-        cluster_key=None if pod else _cluster_key(arguments.cluster_key_file),
+        cluster_key=None if pod or _is_silent(arguments) else _cluster_key(arguments.cluster_key_file),
     )
     return Task(api, own, _book(arguments), _say(settings))
+
+
+def _is_silent(arguments: argparse.Namespace) -> bool:
+    """Tell whether it neither writes nor reads the address book: then it needs no key for that."""
+    return bool(getattr(arguments, "no_publish", False))
 
 
 def _book(arguments: argparse.Namespace) -> BookOptions:
@@ -313,7 +320,11 @@ def _add_discovery(parser: argparse.ArgumentParser) -> None:
         "--add-peers", action="store_true", help="admin_addPeer too, for a daemon that follows no file"
     )
     own.add_argument(
-        "--join", action="append", default=[], metavar="URL", help="another cluster's relay; may be repeated"
+        "--join",
+        action="append",
+        default=[],
+        metavar="URL[,URL...]",
+        help="relays of other clusters; may be repeated",
     )
     own.add_argument(
         "--metrics", default="127.0.0.1:6061", metavar="HOST:PORT",

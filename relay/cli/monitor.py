@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import re
 import signal
@@ -66,6 +67,8 @@ def run(argv: Sequence[str]) -> int:
     """Watch; with --once exit code 1 when the node does not answer."""
     arguments = _parser().parse_args(argv)
     settings = load_settings(given_options(arguments))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a peer chooses the letters of its name
     return asyncio.run(_Command(arguments, settings).run())
 
 
@@ -230,8 +233,10 @@ class _Command:
         drawn = draw_once(
             monitor.watch, monitor.now, canvas, self._geography, addresses=self._arguments.addresses
         )
-        for line in drawn:
-            console.print(line, no_wrap=True, crop=True, overflow="crop")
+        with console.capture() as drawing:  # of a closed pipe rich makes an exit of its own
+            for line in drawn:
+                console.print(line, no_wrap=True, crop=True, overflow="crop")
+        sys.stdout.write(drawing.get())
         sys.stdout.flush()
 
     def _reporter(self, monitor: Monitor) -> Reporter:

@@ -62,6 +62,7 @@ class AddressBook:
         stale_after: seconds without a change until an entry is left out.
         on_rejected: told each time that an entry is found bad: pod and why.
         on_conflict: told each time that two pods claim the same keys.
+        on_replaced: told each time that a pod has other keys than before.
 
     Attributes:
         rejections: entries that were found bad, all in all.
@@ -78,10 +79,12 @@ class AddressBook:
         stale_after: float,
         on_rejected: Callable[[str, str], None] = lambda _pod, _why: None,
         on_conflict: Callable[[Conflict], None] = lambda _: None,
+        on_replaced: Callable[[str], None] = lambda _pod: None,
     ) -> None:
         self._own, self._own_key, self._cluster_key = own, own_key, cluster_key
         self._stale_after = stale_after
         self._on_rejected, self._on_conflict = on_rejected, on_conflict
+        self._on_replaced = on_replaced
         self._held: dict[str, _Held] = {}
         self._texts: dict[str, dict[str, str]] = {}
         self._bad: dict[tuple[str, str], str] = {}
@@ -168,6 +171,8 @@ class AddressBook:
                 )
             if entry.sequence == held.entry.sequence:
                 return  # the same heartbeat, from the other source
+        elif held is not None:
+            self._on_replaced(pod)
         self._tell_conflict(entry)
         self._held[pod] = _Held(entry, now)
         self.updates += 1

@@ -86,7 +86,7 @@ class Discovery:
         self._events = EventWriter(api, own, clock=seams.clock, wall=seams.wall, rand=seams.rand)
         self.book = AddressBook(
             own.place, identity.node.public_key, own.cluster_key, stale_after=book.stale_after,
-            on_rejected=self._rejected, on_conflict=self._conflict,
+            on_rejected=self._rejected, on_conflict=self._conflict, on_replaced=self._replaced,
         )  # fmt: skip
         self.publisher = Publisher(
             api, own, identity, book, wall=seams.wall, random=seams.random, seen=self.book.sequence,
@@ -249,6 +249,8 @@ class Discovery:
         self._clock.run(bool(needed) and all(needed))
         if self._clock.running:
             self._last_sync = self._seams.wall()
+        if self._lost():  # while nobody looked
+            self.publisher.renew()
 
     def _lost(self) -> bool:
         """Tell whether the book holds something else under our name than we wrote."""
@@ -269,6 +271,11 @@ class Discovery:
     def _conflict(self, conflict: Conflict) -> None:
         log.error("two pods with one identity", cause=conflict.words)
         self._events.note("AddressBookConflict", conflict.words, about=conflict.pod[:80])
+
+    def _replaced(self, pod: str) -> None:
+        log.warning("a pod has other keys than before", pod=pod[:80])
+        words = f"pod {pod[:80]} has other keys than before: was its volume lost? It is a new relay"
+        self._events.note("AddressBookIdentityReplaced", words, about=pod[:80])
 
     def _failed(self, error: ApiFailed) -> None:
         reasons = {
@@ -368,6 +375,9 @@ class Discovery:
                 pause = JOIN_SOON
             else:
                 pause = JOIN_AGAIN
+                if self._identity.node.public_key.hex() in found:
+                    log.info("one of those to join is this relay itself: left out")
+                    return
                 if self._joined.get(url) != found:
                     self._joined[url] = found
                     self._change.set()

@@ -38,6 +38,9 @@ MOST_LINES: Final = 100  # pods; an apply on a map of 100 costs the server 0.2 s
 CONTENTION: Final = 0.25  # seconds until the first further try, where others write the same map at once
 TRIES: Final = 6
 SETTLE: Final = 2.0  # seconds at least between two writes
+_BESIDE: Final = frozenset({Trouble.REFUSED, Trouble.CONFLICT})
+_AWAY: Final = frozenset({Trouble.UNREACHABLE, Trouble.SERVER, Trouble.THROTTLED})
+MAP_PATIENCE: Final = 5.0  # seconds for a write of the map, where an object of our own would do as well
 _HYSTERESIS: Final = 0.8  # back to the shared map only well below the limit
 
 
@@ -238,24 +241,58 @@ class Publisher:
         try:
             await self._write(text)
         except ApiFailed as error:
-            choice = self._objects and self._options.mode is BookMode.AUTO
-            if not choice or error.trouble is not Trouble.FORBIDDEN:
+            if self._options.mode is not BookMode.AUTO:
+                raise
+            if not self._objects and self._may_objects and error.trouble in _BESIDE:
+                await self._write_beside(text, error)
+                return
+            if not self._objects or error.trouble is not Trouble.FORBIDDEN:
                 raise
             log.warning("entry stays in the shared map", cause=str(error))
             self._may_objects = self._objects = False
             await self._write(text)
 
+    async def _write_beside(self, text: str, refusal: ApiFailed) -> None:
+        """Write an object where the map takes nothing now; the next heartbeat tries the map again.
+
+        Somebody may have filled it. Or many write it at once, as when all pods start together: each further
+        try then costs the server a merge of all of them, and 200 pods keep it busy for minutes.
+        """
+        try:
+            await self._write_lease(text)
+        except ApiFailed as error:
+            raise (error if error.trouble in _AWAY else refusal) from None
+        if refusal.trouble is Trouble.REFUSED:
+            log.warning("entry written as an object of its own: the map refuses it", cause=str(refusal))
+            self._on_failure(refusal)
+        else:
+            log.info("entry written as an object of its own: many write the map at once")
+        self._objects = True
+
     async def _write(self, text: str) -> None:
         book, pod = self._options.name, self._own.place.pod
         if not self._objects:
-            await self._api.apply_map(book, pod, {pod: text})
+            await self._write_map(text)
             self._summary = ""
             return
+        await self._write_lease(text)
+        await self._summarize(book, pod)
+
+    async def _write_map(self, text: str) -> None:
+        book, pod = self._options.name, self._own.place.pod
+        choice = self._options.mode is BookMode.AUTO and self._may_objects
+        try:
+            async with asyncio.timeout(MAP_PATIENCE if choice else None):
+                await self._api.apply_map(book, pod, {pod: text})
+        except TimeoutError:
+            words = f"patch configmaps/{book}: not done within {MAP_PATIENCE:g} s"
+            raise ApiFailed(Trouble.CONFLICT, words) from None
+
+    async def _write_lease(self, text: str) -> None:
         stamp = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lasts = int(self._options.stale_after)
         spec = {"renewTime": stamp, "leaseDurationSeconds": lasts}
-        await self._api.apply_lease(book, pod, self._own.uid, text, spec)
-        await self._summarize(book, pod)
+        await self._api.apply_lease(self._options.name, self._own.place.pod, self._own.uid, text, spec)
 
     async def _summarize(self, book: str, pod: str) -> None:
         """Keep a line for people in the map: written once, since each write is sent to every pod.

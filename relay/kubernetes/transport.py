@@ -23,6 +23,7 @@ __all__ = ["AnswerTooLarge", "ApiTransport", "WatchEnded"]
 MAX_ANSWER: Final = 32 << 20  # bytes; a thousand leases with an entry each have some 3 MB
 MAX_EVENT: Final = 8 << 20  # bytes of one line of a watch: a full ConfigMap has 1 MiB, and its managers
 CONNECTIONS: Final = 8
+SLOWEST: Final = 120.0  # seconds for an answer, however steadily it trickles
 
 
 class WatchEnded(httpx2.ReadError):
@@ -61,7 +62,8 @@ class ApiTransport(httpx2.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
-        response = await super().handle_async_request(request)
+        async with asyncio.timeout(SLOWEST):
+            response = await super().handle_async_request(request)
         self.server_date = response.headers.get("Date", self.server_date)
         watching = request.url.params.get("watch") == "true" and response.status_code == 200
         assert isinstance(response.stream, httpx2.AsyncByteStream)
@@ -74,11 +76,14 @@ class _Bounded(httpx2.AsyncByteStream):
         self._inner = inner
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        total = 0
+        loop, total = asyncio.get_running_loop(), 0
+        end = loop.time() + SLOWEST
         async for part in self._inner:
             total += len(part)
             if total > MAX_ANSWER:
                 raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER} bytes")
+            if loop.time() > end:  # the client's own limit is for each part
+                raise httpx2.ReadTimeout(f"the answer takes longer than {SLOWEST:g} s")
             yield part
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""torrc lines of the private network's nodes: everything on one address, everything as quick as Tor allows."""
+"""torrc lines of the private network's nodes: all on one address, everything as quick as Tor allows."""
 
 from __future__ import annotations
 

@@ -68,8 +68,13 @@ class Canvas:
         """What stands where text was cut off."""
         return "~" if self.ascii_only else "…"
 
+    def plain(self, text: str) -> str:
+        """Return a text in the letters that there are: replaced later, they are not as wide as was counted."""
+        return text.encode("ascii", "replace").decode() if self.ascii_only else text
+
     def cut(self, text: str) -> str:
         """Return as much of a text as fits a line."""
+        text = self.plain(text)
         return text if cell_len(text) <= self.width else set_cell_size(text, self.width - 1) + self.dots
 
 
@@ -210,7 +215,10 @@ def _warnings(watch: Watch, now: float, canvas: Canvas, scene: Scene) -> list[Te
         if canvas.height:
             lines.append(Text(canvas.cut(f"{mark} {anomaly.words}"), style=style))
         else:
-            lines += [Text(line, style=style) for line in _wrapped(f"{mark} {anomaly.words}", canvas.width)]
+            lines += [
+                Text(line, style=style)
+                for line in _wrapped(canvas.plain(f"{mark} {anomaly.words}"), canvas.width)
+            ]
     return lines
 
 
@@ -259,7 +267,7 @@ def _heading(columns: Sequence[Column], state: ViewState, canvas: Canvas) -> Tex
 
 
 def _row(number: int, peer: Peer, columns: Sequence[Column], scene: Scene, canvas: Canvas) -> Text:
-    texts = column_cells(peer, columns, scene)
+    texts = [canvas.plain(text) for text in column_cells(peer, columns, scene)]
     cells = [str(number).rjust(NUMBER)]
     used = NUMBER + sum(column.width + 1 for column in columns[:-1]) + 1
     for column, text in zip(columns[:-1], texts[:-1], strict=True):

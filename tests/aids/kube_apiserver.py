@@ -86,9 +86,21 @@ class ApiServer:
             client.post("/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Have the API server answer nothing for a while."""
+    def gone(self) -> Iterator[None]:
+        """Have the API server end, and start again on its port with what etcd holds."""
         process = self.processes["kube-apiserver"]
+        process.kill()
+        process.wait()
+        try:
+            yield
+        finally:
+            self.processes["kube-apiserver"] = _start(self.folder, list(process.args))
+            _wait(self)
+
+    @contextmanager
+    def paused(self, name: str = "kube-apiserver") -> Iterator[None]:
+        """Have one of the processes do nothing for a while."""
+        process = self.processes[name]
         process.send_signal(signal.SIGSTOP)
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import time
@@ -22,6 +23,7 @@ from tests.aids.kubernetes import CLUSTER_KEY, Pod, pod
 
 RELAYS = "gethrelay-tor-discovery"
 PRUNE = "tor-peer-prune"
+BASE = Path(__file__).parents[2] / "deployment" / "kubernetes" / "base"
 
 
 @dataclass
@@ -43,6 +45,40 @@ class RunningPod:
         )  # fmt: skip
 
 
+def install(server: ApiServer, namespace: str) -> None:
+    """Make our namespace, and put rights and policies in force."""
+    with server.admin() as admin:
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        admin.post("/api/v1/namespaces", json=made).raise_for_status()
+    for name in ("rbac.yaml", "admission.yaml"):
+        server.kubectl("apply", "-f", str(BASE / name))
+    _wait_for_policies(server, namespace)
+
+
+def _wait_for_policies(server: ApiServer, namespace: str) -> None:
+    """A policy takes hold some time after it was accepted: ask until it refuses what it must."""
+    as_relay = ("--as", f"system:serviceaccount:{namespace}:{RELAYS}")
+    lease: dict[str, object] = {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "probe"}, "spec": {},
+    }  # fmt: skip
+    book = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tor-peer-addresses"},
+        "data": {"x": "y"},
+    }  # fmt: skip
+    end = time.monotonic() + 120
+    for probe in (lease, book):
+        while time.monotonic() < end:
+            done = server.kubectl(
+                "apply", "--server-side", "--dry-run=server", "-n", namespace, "-f", "-", *as_relay,
+                text=json.dumps(probe), check=False,
+            )  # fmt: skip
+            if "ValidatingAdmissionPolicy" in done.stderr:
+                break
+            time.sleep(0.2)
+        else:
+            raise RuntimeError(f"the policies do not take hold: {done.stderr}")
+
+
 def make_pods(
     server: ApiServer, folder: Path, namespace: str, names: list[str], account: str = RELAYS
 ) -> list[RunningPod]:
@@ -54,6 +90,16 @@ def make_pods(
 def _make(
     server: ApiServer, admin: httpx2.Client, folder: Path, namespace: str, name: str, account: str
 ) -> RunningPod:
+    uid = create_pod(admin, namespace, name, account)
+    mount = server.account(folder / "account", token(admin, namespace, account, name, uid), namespace)
+    config = server.kubeconfig_of(folder / "kubeconfig", mount / "token", namespace)
+    relay = pod(name)
+    relay.volume(folder / "data")
+    return RunningPod(relay, uid, mount, config, namespace)
+
+
+def create_pod(admin: httpx2.Client, namespace: str, name: str, account: str) -> str:
+    """Create a pod, which nobody runs; return its uid."""
     body = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -62,12 +108,7 @@ def _make(
     }
     made = admin.post(f"/api/v1/namespaces/{namespace}/pods", json=body)
     made.raise_for_status()
-    uid = made.json()["metadata"]["uid"]
-    mount = server.account(folder / "account", token(admin, namespace, account, name, uid), namespace)
-    config = server.kubeconfig_of(folder / "kubeconfig", mount / "token", namespace)
-    relay = pod(name)
-    relay.volume(folder / "data")
-    return RunningPod(relay, uid, mount, config, namespace)
+    return str(made.json()["metadata"]["uid"])
 
 
 def token(admin: httpx2.Client, namespace: str, account: str, name: str = "", uid: str = "") -> str:

@@ -16,7 +16,7 @@ import yaml
 Object: TypeAlias = dict[str, Any]
 
 FOLDER: Final = Path(__file__).parents[2] / "deployment" / "kubernetes"
-OVERLAYS: Final = ("sidecar", "pre-generated-keys", "bridge", "isolated-tor")
+OVERLAYS: Final = ("sidecar", "pre-generated-keys", "bridge", "federated", "isolated-tor")
 REFERENCE: Final = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
@@ -114,6 +114,12 @@ def environment(
             found[each["name"]] = fields[source["fieldRef"]["fieldPath"]]
         elif "secretKeyRef" in source:
             found[each["name"]] = secrets[source["secretKeyRef"]["key"]]
+        elif "configMapKeyRef" in source:
+            wanted = source["configMapKeyRef"]
+            (data,) = (
+                m["data"] for m in of_kind(objects, "ConfigMap") if m["metadata"]["name"] == wanted["name"]
+            )
+            found[each["name"]] = data[wanted["key"]]
         else:
             found[each["name"]] = expand(each["value"], found)
     return found

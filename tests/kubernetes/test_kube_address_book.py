@@ -14,40 +14,37 @@ from pathlib import Path
 import pytest
 
 from relay.kubernetes.api import Api
-from relay.kubernetes.discovery import Discovery
 from relay.kubernetes.entry import parse_entry
 from relay.kubernetes.failures import ApiFailed, Trouble
 from relay.kubernetes.following import BackOff, Follower, Source
-from relay.kubernetes.options import BookMode, BookOptions, DiscoveryOptions
+from relay.kubernetes.options import BookMode, BookOptions
 from relay.kubernetes.prune import prune
 from relay.kubernetes.publisher import Publisher
 from tests.aids.kube_apiserver import ApiServer
 from tests.aids.kube_pods import PRUNE, RunningPod, api_of, make_pods, real_seams, token
+from tests.aids.kube_sidecars import (
+    BOOK,
+    LEASES,
+    MAPS,
+    NAMESPACE,
+    Sidecar,
+    clear,
+    met,
+    running,
+    stored,
+    told,
+)
 from tests.aids.kubernetes import CLUSTER_KEY
 from tests.aids.until import until
 
-BOOK = "tor-peer-addresses"
-NAMESPACE = "gethrelay"
 BASE = Path(__file__).parents[2] / "deployment" / "kubernetes" / "base"
-MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{BOOK}"
-LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 
 
 @pytest.fixture
 def book(installed: ApiServer):
     """An empty book, and no pods of before."""
-    with installed.admin() as admin:
-        admin.delete(MAPS)
-        admin.delete(LEASES)
-        admin.delete(f"/api/v1/namespaces/{NAMESPACE}/pods", params={"gracePeriodSeconds": 0})
-        admin.delete(f"/api/v1/namespaces/{NAMESPACE}/events")
+    clear(installed)
     return installed
-
-
-def stored(server: ApiServer) -> dict[str, str]:
-    with server.admin() as admin:
-        answer = admin.get(MAPS)
-        return answer.json().get("data", {}) if answer.status_code == 200 else {}
 
 
 def publisher(api: Api, it: RunningPod, mode: BookMode = BookMode.CONFIGMAP) -> Publisher:
@@ -242,71 +239,29 @@ async def test_prune_takes_out_by_the_servers_own_clock(book: ApiServer, tmp_pat
 # -- the sidecar ------------------------------------------------------------------------------------------
 
 
-class Sidecar:
-    """Discovery of one pod, as it runs beside the daemon."""
-
-    def __init__(self, it: RunningPod, mode: BookMode = BookMode.AUTO, **more: float) -> None:
-        self.pod = it
-        self.path = it.account.parent / "static-nodes.json"
-        self._options = BookOptions(mode=mode, **more)
-        self.discovery: Discovery
-
-    async def run(self, *, shorten: float = 0.1) -> None:
-        async with api_of(self.pod, timeout=5.0) as api:
-            files = DiscoveryOptions(self.path, self.pod.account / "no.ipc")
-            self.discovery = Discovery(
-                api, self.pod.own, self.pod.relay.identity, self._options, files, real_seams(shorten)
-            )
-            await self.discovery.run()
-
-    def peers(self) -> list[str]:
-        return sorted(json.loads(self.path.read_text())) if self.path.exists() else []
-
-
-async def _meet(sidecars: list[Sidecar], deadline: float = 120.0) -> None:
-    all_of_them = {each.pod.relay.entry().enode for each in sidecars}
-
-    def met() -> bool:
-        return all(set(each.peers()) == all_of_them - {each.pod.relay.entry().enode} for each in sidecars)
-
-    await until(met, lambda: [len(each.peers()) for each in sidecars], deadline=deadline)
-
-
 @pytest.fixture
 async def sidecars(book: ApiServer, tmp_path: Path):
     names = ["relay-0", "relay-1", "relay-2"]
     found = [Sidecar(it) for it in make_pods(book, tmp_path, NAMESPACE, names)]
-    running = [asyncio.ensure_future(each.run()) for each in found]
-    yield found
-    for each in running:
-        assert not each.done(), each.exception()
-        each.cancel()
-    for each in running:
-        with suppress(asyncio.CancelledError):
-            await each
+    async with running(*found):
+        yield found
 
 
 async def test_three_relays_find_each_other_and_a_deleted_book_is_rebuilt(
     book: ApiServer, sidecars: list[Sidecar]
 ) -> None:
-    await _meet(sidecars)
+    await met(*sidecars)
     with book.admin() as admin:
         admin.delete(MAPS).raise_for_status()
     await until(
         lambda: set(stored(book)) == {"relay-0", "relay-1", "relay-2"}, "all entries again", deadline=120.0
     )
-    await _meet(sidecars)
-
-    def events() -> set[str]:
-        with book.admin() as admin:
-            items = admin.get(f"/api/v1/namespaces/{NAMESPACE}/events").json()["items"]
-        return {each["reason"] for each in items if each["source"]["component"] == "pyrelay"}
-
-    await until(lambda: "AddressBookRebuilt" in events(), "an Event", deadline=60.0)
+    await met(*sidecars)
+    await told(book, "AddressBookRebuilt")
 
 
 async def test_nonsense_by_hand_harms_nobody(book: ApiServer, sidecars: list[Sidecar]) -> None:
-    await _meet(sidecars)
+    await met(*sidecars)
     with book.admin() as admin:
         data = {"relay-0": "nonsense", "relay-1": None, "stranger": "{}", "big": "x" * 500_000}
         admin.patch(
@@ -318,7 +273,7 @@ async def test_nonsense_by_hand_harms_nobody(book: ApiServer, sidecars: list[Sid
         return all(found.get(name, "").startswith("{") for name in ("relay-0", "relay-1", "relay-2"))
 
     await until(mended, "their entries again", deadline=120.0)
-    await _meet(sidecars)
+    await met(*sidecars)
     await until(lambda: sidecars[2].discovery.counts().entries["rejected"] == 2, "two that are not believed")
 
 
@@ -344,18 +299,18 @@ async def test_a_compacted_history_lists_again(book: ApiServer, tmp_path: Path) 
             on_change=lambda _: None, on_sync=lambda _: None, on_failure=lambda _: None,
             random=lambda: 0.5, sleep=lambda _: asyncio.sleep(0.05),
         )  # fmt: skip
-        running = asyncio.ensure_future(follower.run())
+        following = asyncio.ensure_future(follower.run())
         await until(lambda: follower.ends["gone"] >= 2 and follower.lists >= 3, "it lists again each time")
-        running.cancel()
+        following.cancel()
         with suppress(asyncio.CancelledError):
-            await running
+            await following
         assert set(follower_saw) == {f"{BOOK}-relay-0,{BOOK}-relay-1"}
 
 
 async def test_an_api_server_that_stands_still_costs_no_peer(
     book: ApiServer, sidecars: list[Sidecar]
 ) -> None:
-    await _meet(sidecars)
+    await met(*sidecars)
     before = [each.peers() for each in sidecars]
     with book.paused():
         await asyncio.sleep(8)  # longer than the patience of 5 s for an answer
@@ -392,20 +347,14 @@ async def test_many_pods_go_over_to_objects(book: ApiServer, tmp_path: Path) -> 
         Sidecar(it, objects_from=4, heartbeat=10.0, stale_after=600.0)
         for it in make_pods(book, tmp_path, NAMESPACE, names)
     ]
-    running = [asyncio.ensure_future(each.run()) for each in found]
-    try:
-        await _meet(found)
+    async with running(*found):
+        await met(*found)
         await until(lambda: all(each.discovery.publisher.objects for each in found), "objects", deadline=90.0)
         await until(
             lambda: all("summary" in text for text in stored(book).values()) and len(stored(book)) == 6,
             "a line for people of each", deadline=60.0,
         )  # fmt: skip
-        await _meet(found)
-    finally:
-        for each in running:
-            each.cancel()
-            with suppress(asyncio.CancelledError):
-                await each
+        await met(*found)
 
 
 async def test_the_containers_of_a_pod_by_kubelets_mount(book: ApiServer, tmp_path: Path) -> None:

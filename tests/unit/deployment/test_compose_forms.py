@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -48,5 +52,22 @@ def test_both_sides_mean_the_same_sockets(services: dict[str, Any]) -> None:
     words = " ".join(tor["command"])
     assert "unix:/sockets/socks" in words
     assert "unix:/sockets/control" in words
-    users = [line for each in services.values() for line in each["build"]["dockerfile_inline"].splitlines()]
-    assert users.count("USER 10001:10001") == 2  # the sockets are for one user alone
+    assert (tor["build"]["target"], relay["build"]["target"]) == ("tor", "pyrelay")  # one user in both
+
+
+@pytest.mark.parametrize(("status", "code"), [("200 OK", 0), ("503 Service Unavailable", 1)])
+@pytest.mark.parametrize(("name", "service"), [("only-onion", "pyrelay"), ("three-relays", "relay-2")])
+def test_its_health_is_asked_by_the_socket(name: str, service: str, status: str, code: int) -> None:
+    """The very words of the file, with another folder for the socket: paths of sockets are short."""
+    health = yaml.safe_load(FILE.with_stem(name).read_text())["services"][service]["healthcheck"]
+    *_, flags, _, script = health["test"]
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as page:
+        page.bind(f"{folder}/metrics")
+        page.listen()
+        page.settimeout(60)
+        asked = subprocess.Popen([sys.executable, flags, "-c", script.replace("/sockets", folder)])
+        served, _ = page.accept()
+        with served:
+            assert served.recv(1024).startswith(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+            served.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+            assert asked.wait() == code

@@ -130,6 +130,19 @@ def test_what_is_applied_is_the_overlay_with_the_real_api_server(cluster: Cluste
 
 
 @needs_kubectl
+def test_other_clusters_are_named_by_a_file_of_the_operators_own(cluster: Cluster, tmp_path: Path) -> None:
+    own = tmp_path / "own.env"
+    own.write_text("BOOTNODES=enode://x\nDNS_LISTS=\nJOIN=http://y.onion\n")
+    done = cluster.run("--overlay", "federated", "--federation", str(own), "--no-verify")
+    assert done.returncode == 0, done.stderr
+    (names,) = (
+        each for each in of_kind(parse(cluster.given("apply")), "ConfigMap") if "JOIN" in each["data"]
+    )
+    assert names["data"] == {"BOOTNODES": "enode://x", "DNS_LISTS": "", "JOIN": "http://y.onion"}
+    assert "enode://x" not in (ROOT / "kubernetes" / "rendered" / "federated.yaml").read_text()
+
+
+@needs_kubectl
 def test_the_cluster_key_is_made_once_and_never_on_the_command_line(cluster: Cluster) -> None:
     cluster.run("--no-verify")
     (made,) = [
@@ -224,8 +237,33 @@ def test_undo_leaves_volumes_keys_and_namespace(cluster: Cluster) -> None:
     assert not any(
         "secret" in each or "pvc" in each or "namespace gethrelay" in each for each in cluster.asked
     )
+    asked = cluster.asked
+    gone_at = next(at for at, each in enumerate(asked) if each.startswith("delete --ignore-not-found --wait"))
+    assert asked[gone_at + 1].startswith("wait --for=delete pods -l app.kubernetes.io/part-of=pyrelay")
     cluster.run("undo", "--purge")
     assert cluster.asked[-1].startswith("delete namespace --ignore-not-found")
+
+
+@needs_kubectl
+@pytest.mark.parametrize(("overlay", "torrcs"), [("sidecar", 1), ("bridge", 1), ("isolated-tor", 3)])
+def test_lines_for_tor_reach_each_torrc_and_undo_takes_those_of_other_flags(
+    cluster: Cluster, tmp_path: Path, overlay: str, torrcs: int
+) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text("UseBridges 1\n")
+    done = cluster.run(
+        "--dry-run", "--overlay", overlay, "--torrc", str(lines), "--api-server", "10.0.0.1:6443"
+    )
+    assert done.returncode == 0, done.stderr
+    before = [each for each in of_kind(rendered(overlay), "ConfigMap") if "torrc" in each["data"]]
+    found = [each for each in of_kind(parse(done.stdout), "ConfigMap") if "torrc" in each["data"]]
+    assert len(found) == torrcs
+    for old, new in zip(before, found, strict=True):
+        assert new["data"]["torrc"] == old["data"]["torrc"] + "UseBridges 1\n"
+        assert new["metadata"]["name"] != old["metadata"]["name"]  # so the pods are replaced
+        assert new["metadata"]["labels"]["app.kubernetes.io/part-of"] == "pyrelay"
+    cluster.run("undo", "--overlay", overlay)
+    assert "delete configmap -l app.kubernetes.io/part-of=pyrelay --ignore-not-found" in cluster.asked
 
 
 @needs_kubectl
@@ -241,7 +279,8 @@ def test_undo_leaves_the_policies_that_another_namespace_needs(cluster: Cluster)
 @pytest.mark.parametrize(
     "words",
     [["--overlay", "x"], ["--replicas", "a"], ["--replicas"], ["--purge"], ["--bad"], ["--network", "x"],
-     ["--replicas", "4", "--overlay", "isolated-tor"]],
+     ["--replicas", "4", "--overlay", "isolated-tor"], ["--federation", "/dev/null"],
+     ["--overlay", "federated", "--federation", "/no/such/file"], ["--torrc", "/no/such/file"]],
 )  # fmt: skip
 def test_misuse_ends_with_2(cluster: Cluster, words: list[str]) -> None:
     done = cluster.run(*words)

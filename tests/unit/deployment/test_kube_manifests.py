@@ -204,6 +204,13 @@ def test_the_book_and_the_secrets_are_not_among_the_objects(overlay: str) -> Non
     assert not of_kind(objects, "Secret")
 
 
+@overlays
+def test_why_a_program_of_ours_ended_is_in_the_pods_status(overlay: str) -> None:
+    for _, each in containers(rendered(overlay)):
+        if each["image"].startswith("pyrelay:") and each["name"] not in ("prune", "folder", "key"):
+            assert each["terminationMessagePolicy"] == "FallbackToLogsOnError", each["name"]
+
+
 def test_relays_start_in_parallel_and_keep_their_volumes() -> None:
     for overlay in OVERLAYS:
         for each in of_kind(rendered(overlay), "StatefulSet"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from relay.cli import kubernetes as command
 from relay.cli.arguments import daemon_parser, given_options
 from relay.kubernetes.identity import load_identity
 from relay.primitives.address import TcpAddress
+from relay.primitives.keys import NodeKey
 from relay.settings import Settings, load_settings
 from relay.transports.policy import Mode
 from tests.aids.manifests import (
@@ -25,6 +27,7 @@ from tests.aids.manifests import (
     environment,
     expand,
     mounted,
+    of_kind,
     pods,
     rendered,
 )
@@ -114,6 +117,41 @@ def test_a_bridge_is_two_identities() -> None:
     assert modes["gethrelay-only-onion"].mode is Mode.ONLY_ONION
     assert modes["gethrelay-bridge"].mode is Mode.PREFER_TOR
     assert modes["gethrelay-bridge"].has_two_identities
+
+
+def test_relays_of_other_clusters_are_found_by_what_one_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlay federated: its ConfigMap as it comes, with nothing in it, and filled in."""
+    objects = rendered("federated")
+    (pod,) = relays(objects)
+    (names,) = (each for each in of_kind(objects, "ConfigMap") if "JOIN" in each["data"])
+    assert set(names["data"].values()) == {""}
+    settings = daemon_settings(pod, objects)
+    assert (settings.bootnodes, settings.dns_lists) == ((), ())
+
+    key = NodeKey(b"1" * 32).public_key
+    enode = f"enode://{key.hex()}@{ONION}:30303"
+    tree = "enrtree://AKPYQIUQIL7PSIACI32J7FGZW56E5FKHEFCCOFHILBIMW3M6LWXS2@nodes.example.org"
+    join = f"http://{ONION}, http://{ONION}:81,"
+    names["data"] = {"BOOTNODES": enode, "DNS_LISTS": tree, "JOIN": join}
+    settings = daemon_settings(pod, objects)
+    assert settings.mode is Mode.ONLY_ONION
+    assert list(settings.bootnodes) == [enode]
+    assert list(settings.dns_lists) == [tree]
+    assert settings.sources == {"onion", "dht", "dns"}
+
+    given = []
+    monkeypatch.setattr(command, "run_discovery", lambda *each: given.append(each) or asyncio.sleep(0))
+
+    monkeypatch.setattr(command, "_cluster_key", lambda _: None)
+    words, env = words_of(pod, pod.container("discovery"), objects)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert command.run(words[1:]) == 0
+    _, options, node_info = given[0]
+    assert options.joins == (f"http://{ONION}", f"http://{ONION}:81")
+    tor = words_of(pod, pod.container("tor"), objects)[0]
+    assert tor[-4:] == ["--HiddenServiceDir", "/data/join", "--HiddenServicePort", "80 127.0.0.1:6062"]
+    assert node_info == ("127.0.0.1", 6062)
 
 
 def test_a_tor_is_told_of_its_relay_alone() -> None:

@@ -216,6 +216,20 @@ def test_inhibition_names_alerts_that_are_there_and_never_the_worst() -> None:
     }
 
 
+def test_what_can_wait_never_silences_what_calls() -> None:
+    order = ("none", "info", "warning", "critical")
+    for rule in yaml.safe_load((MONITORING / "alertmanager.yaml").read_text())["inhibit_rules"]:
+        sources, targets = (
+            [
+                order.index(alerts()[name]["labels"]["severity"])
+                for matcher in rule[f"{side}_matchers"] if matcher.startswith("alertname")
+                for name in re.findall(r"\w+", matcher)[1:]
+            ]
+            for side in ("source", "target")
+        )  # fmt: skip
+        assert min(sources) >= max(targets), rule
+
+
 def test_no_secret_stands_in_the_configuration() -> None:
     text = (MONITORING / "alertmanager.yaml").read_text()
     assert not re.findall(

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from relay.kubernetes import transport
+from relay.kubernetes import connect, transport
 from relay.kubernetes.api import Api, Listed, Stored
 from relay.kubernetes.connect import connected
 from relay.kubernetes.failures import ApiFailed, Trouble
 from relay.kubernetes.options import ApiOptions
 from relay.primitives.errors import UsageError
+from tests.aids.kube_certificates import certificates
 from tests.aids.kubernetes_server import NAMESPACE, KubernetesServer, half, kubeconfig, raw, serving, status
 from tests.aids.until import until
 
@@ -126,6 +128,33 @@ async def test_a_server_that_is_slow_is_given_up(tmp_path: Path) -> None:
         error = await failure(api.read_map(BOOK))
         assert error.trouble is Trouble.UNREACHABLE
         server.cut_watches()
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["the answer", "its beginning"])
+async def test_an_answer_that_trickles_is_given_up(tmp_path: Path, monkeypatch, begun: bool) -> None:
+    """Each part comes in time, and the whole never."""
+    monkeypatch.setattr(transport, "SLOWEST", 0.3)
+    ended = asyncio.Event()
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        if begun:
+            await response.prepare(request)
+        while not ended.is_set():
+            if begun:
+                await response.write(b" ")
+            await asyncio.sleep(0.02)
+        return response
+
+    async with meeting(tmp_path) as (server, api):
+        server.next("get", "configmaps", trickle)
+        try:
+            async with asyncio.timeout(60):
+                error = await failure(api.read_map(BOOK))
+        finally:
+            ended.set()
+        assert error.trouble is Trouble.UNREACHABLE
+        assert f"get configmaps/{BOOK}" in str(error)
 
 
 async def test_nobody_there_is_told_without_a_trace(tmp_path: Path) -> None:
@@ -288,6 +317,33 @@ async def test_outside_of_a_pod_the_way_in_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="certificate authority"):
         async with connected(ApiOptions(host="10.0.0.1", account=tmp_path), NAMESPACE):
             pass
+
+
+async def test_an_authority_without_key_identifiers_is_believed(tmp_path: Path, monkeypatch) -> None:
+    """Python 3.13 alone would refuse it, and with it the servers of whole providers."""
+    certificates(tmp_path)
+    strict = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+    monkeypatch.setattr(connect, "verify_cluster", lambda *_, **__: strict)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"kind": "Status", "apiVersion": "v1", "code": 404, "reason": "NotFound", "message": "none"}'
+        head = (
+            f"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with connected(ApiOptions(kubeconfig=kubeconfig(tmp_path, url)), NAMESPACE) as api:
+            assert await api.read_map(BOOK) is None
+    assert strict.verify_mode is ssl.CERT_REQUIRED
+    assert strict.check_hostname
 
 
 def test_tls_failures_have_words() -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from relay.kubernetes import discovery as module
+from relay.kubernetes import publisher
 from relay.kubernetes.checking import OnionChecks
 from relay.kubernetes.connect import connected
 from relay.kubernetes.discovery import Discovery, Seams
@@ -124,6 +126,19 @@ async def test_a_map_that_is_deleted_is_rebuilt_and_nobody_is_lost(tmp_path: Pat
         await until(lambda: it.own(), "own entry again")
         assert it.peers() == {"relay-1", "relay-2"}
         await until(lambda: "AddressBookRebuilt" in it.reasons(), "an Event")
+
+
+async def test_an_entry_that_was_lost_while_nobody_looked_is_written_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, before=lambda server: put(server, BOB)) as it:
+        await until(lambda: it.own(), "own entry")
+        await until(lambda: it.discovery.counts().synced, "it follows")
+        for verb in ("list", "watch", "patch"):
+            it.server.always[verb, "configmaps"] = status(403, "forbidden")
+        it.server.cut_watches()
+        await until(lambda: not it.discovery.counts().synced, "it does not follow")
+        del it.server.objects["configmaps", BOOK]
+        it.server.always.clear()
+        await until(lambda: it.own(), "own entry again, long before the next heartbeat")
 
 
 async def test_its_own_entry_edited_by_hand_is_written_again(tmp_path: Path) -> None:
@@ -263,6 +278,15 @@ async def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
         await until(lambda: it.path.read_text().startswith('[\n "enode'), "a good file")
 
 
+async def test_a_pod_with_other_keys_than_before_is_an_event_and_takes_its_own_place(tmp_path: Path) -> None:
+    anew = Pod("relay-1", CAROL.node, CAROL.onion)
+    async with bench(tmp_path, before=lambda server: put(server, BOB)) as it:
+        await it.has("relay-1")
+        put(it.server, anew)
+        await it.has("relay-2")
+        await until(lambda: "AddressBookIdentityReplaced" in it.reasons(), "an Event")
+
+
 async def test_two_pods_with_one_volume_are_an_event(tmp_path: Path) -> None:
     twin = Pod("relay-7", ME.node, ME.onion)
     async with bench(tmp_path, before=lambda server: put(server, twin, BOB)) as it:
@@ -364,6 +388,20 @@ async def test_a_joined_cluster_is_in_the_file_too(tmp_path: Path) -> None:
         await it.has("relay-2")
 
 
+async def test_a_list_of_all_clusters_may_name_this_relay_too(tmp_path: Path) -> None:
+    nodes = {"http://own.onion": ME, "http://x.onion": CAROL}
+    asked = []
+
+    async def join(url: str) -> str:
+        asked.append(url)
+        return nodes[url].entry().enode
+
+    async with bench(tmp_path, join=join, joins=tuple(nodes)) as it:
+        await it.has("relay-2")
+        await stays(lambda: it.peers() == {"relay-2"}, "this relay is no peer of its own", 0.3)
+        assert asked.count("http://own.onion") == 1
+
+
 # -- one object a pod -------------------------------------------------------------------------------------
 
 OBJECTS = BookOptions(mode=BookMode.OBJECTS)
@@ -412,6 +450,54 @@ async def test_a_new_pod_of_many_leaves_the_map_alone_from_its_first_entry_on(tm
         written = [body["data"][ME.name] for what, _, body in it.server.requests if what == "configmaps"]
         assert written
         assert all(text.startswith('{"summary"') for text in written)
+
+
+async def test_a_map_that_takes_nothing_is_left_for_an_object_until_it_does(tmp_path: Path) -> None:
+    auto = BookOptions(mode=BookMode.AUTO, heartbeat=0.1, stale_after=1200.0)
+    full = status(422, "data: Too long: must have at most 1048576 bytes")
+
+    def fill(server: KubernetesServer) -> None:
+        server.always["patch", "configmaps"] = full
+
+    async with bench(tmp_path, book=auto, before=fill) as it:
+        await until(lambda: ("leases", f"{BOOK}-relay-0") in it.server.objects, "a Lease")
+        await until(lambda: "AddressBookRefused" in it.reasons(), "an Event")
+        assert it.discovery.publisher.written >= 1
+        put_lease(it.server, BOB)
+        await it.has("relay-1")
+        it.server.always["patch", "leases"] = status(422, "not this either")
+        before = it.discovery.publisher.failed
+        await until(lambda: it.discovery.publisher.failed >= before + 2, "neither takes it, and it goes on")
+        it.server.always.clear()
+        await until(lambda: "signatures" in it.own(), "its entry in the map")
+
+
+async def test_a_map_that_many_write_at_once_is_not_asked_again_and_again(tmp_path: Path) -> None:
+    def crowd(server: KubernetesServer) -> None:
+        server.always["patch", "configmaps"] = status(409, "the object has been modified")
+
+    async with bench(tmp_path, book=BookOptions(mode=BookMode.AUTO), before=crowd) as it:
+        await until(lambda: ("leases", f"{BOOK}-relay-0") in it.server.objects, "a Lease")
+        await until(lambda: it.discovery.publisher.written == 1, "it is content")
+        assert it.server.asked["patch", "configmaps"] == 1
+        assert not it.reasons(), "nothing is wrong"
+
+
+async def test_a_map_that_is_slow_to_write_is_left_for_an_object(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "MAP_PATIENCE", 0.2)
+    waiting = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await waiting.wait()
+        return web.Response(status=503)
+
+    def crowd(server: KubernetesServer) -> None:
+        server.always["patch", "configmaps"] = slow
+
+    async with bench(tmp_path, book=BookOptions(mode=BookMode.AUTO), before=crowd) as it:
+        await until(lambda: ("leases", f"{BOOK}-relay-0") in it.server.objects, "a Lease")
+        assert it.server.asked["patch", "configmaps"] == 1
+        waiting.set()
 
 
 async def test_a_large_book_has_no_lines_for_people(tmp_path: Path, monkeypatch) -> None:

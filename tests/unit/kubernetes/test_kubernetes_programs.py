@@ -83,6 +83,23 @@ async def test_identity_then_static_nodes_in_the_seeds_words(tmp_path: Path, cap
         assert urls == [BOB.entry().enode, CAROL.entry().enode]
 
 
+async def test_who_publishes_nothing_needs_no_cluster_key_and_is_not_warned(tmp_path: Path, capsys) -> None:
+    argv = [
+        "identity",
+        "--no-publish",
+        "--pod",
+        "relay-0",
+        "--namespace",
+        NAMESPACE,
+        "--datadir",
+        str(tmp_path),
+    ]
+    assert await running([*argv, "--log-format", "text"]) == 0
+    told = capsys.readouterr()
+    assert "Found .onion address: " in told.out
+    assert "--cluster-key-file" not in told.out + told.err
+
+
 async def test_an_init_container_among_many_pods_writes_an_object(tmp_path: Path) -> None:
     async with serving() as server:
         server.put({"relay-1": BOB.text(), "relay-2": CAROL.text()})

@@ -87,6 +87,19 @@ def test_every_node_knows_every_authority_and_listens_on_loopback_only(tmp_path)
     assert len([line for line in lines if line.startswith("DirAuthority ")]) == 3
 
 
+def test_a_network_can_be_on_an_address_that_others_reach(tmp_path):
+    identity = AuthorityIdentity("AB" * 20, "CD" * 20)
+    authority = Authority("authority0", 5000, 7000, identity, "203.0.113.1")
+    lines = [
+        *network_lines([authority]),
+        *node_lines("authority0", tmp_path, 5000, 77, "203.0.113.1"),
+        *authority_lines(authority, voting_interval=20, voting_offset=3, bandwidths=tmp_path / "bw"),
+        *relay_lines(exits=False, resolver_file=tmp_path / "resolv.conf"),
+    ]
+    assert {"Address 203.0.113.1", "ORPort 203.0.113.1:5000", "DirPort 203.0.113.1:7000"} <= set(lines)
+    assert not any("127.0.0.1" in line for line in lines)
+
+
 def test_relays_are_no_exits_unless_asked(tmp_path):
     assert relay_lines(exits=False, resolver_file=tmp_path) == ["ExitRelay 0"]
 

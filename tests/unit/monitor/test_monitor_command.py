@@ -111,6 +111,31 @@ async def test_lines_of_json_go_on_until_the_pipe_is_closed(node: FakeNode, tmp_
     assert (code, err) == (1, b"")
 
 
+@pytest.mark.parametrize("form", ["--csv", "--once"])
+async def test_letters_that_the_output_can_not_hold_are_replaced(
+    node: FakeNode, tmp_path: Path, form: str
+) -> None:
+    node.answers_of_geth([{"id": "ab" * 32, "name": "漢字/v1.2", "network": {"inbound": True}}])
+
+    code, out, err = await run(tmp_path, "--rpc", node.url, form, PYTHONIOENCODING="ascii")
+
+    assert (code, err) == (0, "")
+    assert "??" in out
+    assert "v1.2" in out
+
+
+async def test_tables_end_without_a_word_when_the_pipe_is_closed(node: FakeNode, tmp_path: Path) -> None:
+    node.answers_of_geth(fixture("geth")["result"])
+    child = await start(tmp_path, "--rpc", node.url, "--interval", "0.05")
+    assert child.stdout is not None
+    async with asyncio.timeout(SECONDS):
+        assert b"Geth" in await child.stdout.readline()
+        child._transport.get_pipe_transport(1).close()
+        _, err = await child.communicate()
+
+    assert (child.returncode, err.decode()) == (1, "")
+
+
 async def test_exporter_serves_while_the_node_comes_and_goes(node: FakeNode, tmp_path: Path) -> None:
     node.answers_of_geth(fixture("geth")["result"])
     child = await start(tmp_path, "--rpc", str(node.path), "--export", "0", "--interval", "0.05")

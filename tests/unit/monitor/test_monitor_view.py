@@ -206,6 +206,19 @@ def test_ascii_terminal_gets_ascii() -> None:
             assert line.isascii(), line
 
 
+def test_without_utf8_what_is_replaced_takes_the_room_that_was_counted() -> None:
+    strange = watched(
+        peer(1, client="漢字/v1.0"), peer(2, client="e\u0301" * 12 + "/v1.0"), peer(3, client=GETH)
+    )
+    for screen in ("table", "details", "history"):
+        for line in drawn(strange, ViewState(screen=screen, addresses=True), ascii_only=True, width=40):
+            assert line.isascii(), line
+            assert len(line) <= 40, line
+
+    rows = [line for line in drawn(strange, ascii_only=True) if "v1." in line]
+    assert len({row.index("v1.") for row in rows}) == 1, rows
+
+
 def test_screen_shows_head_counts_and_rows() -> None:
     lines = drawn(crowd())
 
