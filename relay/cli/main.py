@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from relay.primitives.errors import LocalError, RelayError, UsageError
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # Modules are imported when their command is asked for: the daemon must not pay for the screen's libraries.
 COMMANDS: Final = {
@@ -36,9 +38,12 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 failed, 2 usage."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process
     name = words.pop(0) if words and not words[0].startswith("-") else ""
     try:
-        return _command(name)(words)
+        code = _command(name)(words)
+        sys.stdout.flush()  # here a full disk still has a handler
     except LocalError as error:
         return _fail(str(error), error.exit_code)
     except RelayError as error:
@@ -46,9 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_FAILED
     except BrokenPipeError:
-        # Whoever read our output has enough; the interpreter must not complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough.
+        _forget_output()
         return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _forget_output()
+        return _fail(f"the output can't be written: {error.strerror}", EXIT_FAILED)
+    return code
+
+
+def _forget_output() -> None:
+    """Let what is not written yet go nowhere: the interpreter must not complain when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:

@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _url(text: str) -> UpstreamUrl:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
     if "://" not in text and not text.startswith("unix:"):
         text = str(Path(text).absolute())
     try:

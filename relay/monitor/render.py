@@ -69,7 +69,7 @@ class Canvas:
         return "~" if self.ascii_only else "…"
 
     def plain(self, text: str) -> str:
-        """Return a text in the letters that there are: replaced later, they are not as wide as was counted."""
+        """Return a text in the letters that there are: replaced later they are not as wide as was counted."""
         return text.encode("ascii", "replace").decode() if self.ascii_only else text
 
     def cut(self, text: str) -> str:

@@ -17,7 +17,7 @@ from relay.monitor.peer import Peer
 
 __all__ = ["SESSION_BUCKETS", "Change", "Sample", "Watch"]
 
-MAX_SAMPLES: Final = 3_600  # an hour of looks each second; then one in so many is kept
+MAX_SAMPLES: Final = 3_600  # an hour of looks each second; older ones are forgotten
 MAX_CHANGES: Final = 500
 SESSION_BUCKETS: Final = (10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)  # seconds
 LEFT: Final = "left"
@@ -84,6 +84,7 @@ class Watch:
         self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
         self.changes: deque[Change] = deque(maxlen=MAX_CHANGES)
         self._seen_at = began
+        self._first_look: float | None = None
         self._first_seen: dict[str, float] = {}
 
     # -- what is told ----------------------------------------------------------------------------------
@@ -97,6 +98,7 @@ class Watch:
         self.looks += 1
         self._compare(before, view, now, lost=lost)
         self.view, self._seen_at = view, now
+        self._first_look = now if self._first_look is None else self._first_look
         self.samples.append(Sample(now, len(view.peers), sum(peer.inbound is True for peer in view.peers)))
 
     def fail(self, why: str, now: float) -> None:
@@ -166,11 +168,11 @@ class Watch:
 
     def seen_since_start(self, peer: Peer) -> bool:
         """Tell whether a peer was there at the first look, so that it may be older than it seems."""
-        return bool(self.samples) and self._first_seen.get(peer.key, -1.0) <= self.samples[0].at
+        return self._first_look is not None and self._first_seen.get(peer.key, -1.0) <= self._first_look
 
     def watched_for(self, now: float) -> float:
         """Return for how long there has been something to see."""
-        return now - self.samples[0].at if self.samples else 0.0
+        return 0.0 if self._first_look is None else now - self._first_look
 
 
 def tally(words: Iterable[str]) -> list[tuple[str, int]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,20 @@ async def test_the_daemon_holds_its_folder_and_ends_by_a_signal_with_exit_code_0
         relay.signal(number)
         assert await relay.wait_exit(5) == 0
     assert relay.log().splitlines()[-1].endswith('"event": "stopped"}')
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["version"], ["config", "check"]])
+def test_output_that_can_not_be_written_is_one_line(words):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "relay.cli.main", *words], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "pyrelay: the output can't be written: No space left on device\n"
+
+
+def test_who_has_closed_our_output_gets_an_exit_code():
+    command = f"{shlex.quote(sys.executable)} -m relay.cli.main version >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

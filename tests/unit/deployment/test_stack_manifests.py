@@ -19,7 +19,7 @@ from relay.cli import monitor
 from relay.cli.arguments import daemon_parser, given_options
 from relay.settings import load_settings
 from tests.aids.manifests import parse
-from tests.aids.stack_monitoring import MONITORING, ROOT, program
+from tests.aids.stack_monitoring import MONITORING, ROOT, alerts, program
 from tests.aids.stack_scrapes import FIXTURES
 
 STACK = ROOT / "deployment" / "kubernetes" / "ethereum"
@@ -129,6 +129,13 @@ def test_the_rpc_of_ha_asks_all_three() -> None:
         "--rpc-upstream=" + ",".join(f"http://geth-{each}.geth:8545" for each in range(3))
     ]
     assert "--rpc-balance=balanced" in words
+
+
+def test_the_rpc_is_no_relay_without_peers() -> None:
+    [(_, rpc)] = [(name, each) for name, each in workloads() if each["metadata"]["name"] == "rpc"]
+    assert "--discovery=off" in containers(rpc)[0]["args"]
+    assert rpc["spec"]["template"]["metadata"]["labels"]["mode"] == "rpc"
+    assert 'mode!="rpc"' in alerts()["RelayNoPeers"]["expr"]
 
 
 def test_callers_of_the_rpc_can_be_asked_for_a_token(tmp_path: Path) -> None:
@@ -351,6 +358,7 @@ def test_prometheus_and_alertmanager_take_their_flags(name: str) -> None:
 @pytest.mark.skipif(shutil.which("tor") is None, reason="tor is not here")
 def test_tor_takes_its_configuration(tmp_path: Path) -> None:
     text = (STACK / "overlays" / "with-pyrelay" / "torrc").read_text()
+    (tmp_path / "data").mkdir()
     here = text.replace("/data/tor", str(tmp_path / "data")).replace("/sockets", str(tmp_path))
     (tmp_path / "torrc").write_text(here)
     asked = ["tor", "--verify-config", "--defaults-torrc", "/dev/null", "-f", tmp_path / "torrc"]
@@ -358,6 +366,17 @@ def test_tor_takes_its_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     warnings = [each for each in done.stdout.splitlines() if "[warn]" in each and "as root" not in each]
     assert not warnings
+
+
+def test_tor_makes_its_folder_itself() -> None:
+    """A kubelet makes the folder of a subPath, root's; Tor takes none that is another user's."""
+    text = (STACK / "overlays" / "with-pyrelay" / "torrc").read_text()
+    [folder] = re.findall(r"^DataDirectory (\S+)$", text, re.MULTILINE)
+    [geth] = [
+        each for name, each in workloads() if (name, each["metadata"]["name"]) == ("with-pyrelay", "geth")
+    ]
+    [tor] = [each for each in containers(geth) if each["name"] == "tor"]
+    assert str(Path(folder).parent) in {each["mountPath"] for each in tor["volumeMounts"]}
 
 
 def test_every_image_of_the_stack_has_its_flags_checked() -> None:

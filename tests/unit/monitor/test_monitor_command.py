@@ -86,6 +86,15 @@ async def test_csv_and_narrow_and_plain_terminals(node: FakeNode, tmp_path: Path
     assert "1 peer: 1 in, 0 out" in plain
 
 
+@pytest.mark.parametrize("flag", ["--rpc", "--beacon"])
+async def test_an_address_that_is_empty_is_a_mistake(tmp_path: Path, flag: str) -> None:
+    """As of a variable of a shell that is not set: it is not the folder where one stands."""
+    code, out, err = await run(tmp_path, flag, "", "--once")
+
+    assert (code, out) == (2, "")
+    assert f"argument {flag}: it is empty" in err
+
+
 async def test_modes_that_hide_the_host_do_not_dial_directly(tmp_path: Path) -> None:
     """The port of the proxy is closed: whoever went around it would say something else."""
     code, _, err = await run(

@@ -151,3 +151,15 @@ def test_all_new_smells_of_an_eclipse_once_the_node_was_watched_for_long() -> No
     assert kinds(watch, 1400.0) == []
     assert kinds(watched((0.0, before), (100.0, after)), 200.0) == []
     assert kinds(watched((0.0, before), (1000.0, [*after, before[0]])), 1100.0) == []
+
+
+def test_the_first_look_is_remembered_when_its_sample_is_forgotten() -> None:
+    watch = Watch(0.0)
+    watch.take(view(peer(1)), 1.0)
+    for at in range(2, MAX_SAMPLES + 3):
+        watch.take(view(peer(1), peer(2)), float(at))
+
+    assert watch.samples[0].at > 2.0
+    assert watch.seen_since_start(peer(1))
+    assert not watch.seen_since_start(peer(2))
+    assert watch.watched_for(5_000.0) == 4_999.0
