@@ -459,7 +459,7 @@ def test_the_rules_of_the_cluster_are_those_of_a_machine(tmp_path: Path) -> None
         each["job_name"]
         for each in yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["scrape_configs"]
     }
-    assert jobs - {"kubelet", "pyrelay-bridge"} == here - {"node"}
+    assert jobs - {"kubelet", "pyrelay-bridge", "nethermind", "lighthouse"} == here - {"node"}
     for each in config["scrape_configs"]:
         if each.pop("kubernetes_sd_configs", None):
             each["static_configs"] = [{"targets": ["x:1"]}]
