@@ -75,6 +75,12 @@ case $timeout in '' | *[!0-9]*) misuse "--timeout $timeout is no number of secon
 [ -z "$federation" ] || [ "$overlay" = federated ] || misuse "--federation is for --overlay federated"
 [ -z "$federation" ] || [ -r "$federation" ] || misuse "--federation $federation: can not be read"
 [ -z "$torrc" ] || [ -r "$torrc" ] || misuse "--torrc $torrc: can not be read"
+for each in $servers; do
+    ip=${each%:*} ip=${ip#[} ip=${ip%]}
+    case $ip in *[!0-9a-fA-F.:]*) ip='' ;; *:*) ;; *[!0-9.]*) ip='' ;; *.*.*.*) ;; *) ip='' ;; esac
+    case ${each##*:} in '' | *[!0-9]*) ip='' ;; esac
+    [ -n "$ip" ] || misuse "--api-server $each: expected IP:PORT"
+done
 [ "$purge" = no ] || [ "$action" = undo ] || misuse "--purge is for undo"
 command -v kubectl >/dev/null || fail "kubectl is missing"
 
@@ -120,6 +126,7 @@ render() {
     fi
     {
         echo "resources: [../$overlay]"
+        sed -n '/^sortOptions:/,/orderLast:/p' "$here/overlays/$overlay/kustomization.yaml" # the outermost's counts
         echo "components:"
         [ "$network" = mainnet ] || echo "  - ../../components/network-$network"
         [ -z "$monitor" ] || echo "  - ../../components/$monitor-monitor"
@@ -181,7 +188,7 @@ make_cluster_key() { # once: another key would make every relay a stranger to th
 
 apply() {
     [ "$dry" = yes ] || check_version
-    [ "$dry" = yes ] || keep_replicas
+    keep_replicas
     render
     say "API server: $(tr '\n' ' ' <"$work/servers")"
     if [ "$dry" = yes ]; then
@@ -254,6 +261,12 @@ deploy: look at
 TEXT
 }
 
+check_sets() { # relays of another overlay would run on without rights and policies
+    other=$(kn get statefulsets -l app.kubernetes.io/part-of=pyrelay -o 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}' |
+        grep -vxF "$(sets)") || other=''
+    [ -z "$other" ] || fail "not of overlay $overlay: $(echo "$other" | paste -sd ' ' -); name the overlay that was applied by --overlay"
+}
+
 undo() {
     servers=${servers:-192.0.2.1:6443} # the rules are removed, whatever they say
     render
@@ -268,12 +281,18 @@ undo() {
     fi
     if [ "$dry" = yes ]; then
         say "would delete these, and the ConfigMap tor-peer-addresses"
+        [ "$purge" = no ] || say "would delete the namespace $namespace, with volumes and Secrets"
         cat "$work/all.yaml"
         return
     fi
-    k delete --ignore-not-found --wait=true --timeout="${timeout}s" -f "$work/all.yaml" >&2
+    check_sets
+    # Relays first, and the policies that hold them once no pod is left.
+    awk 'BEGIN { RS = "---\n" } $0 ~ /(^|\n)kind: (StatefulSet|CronJob)\n/ { printf "---\n%s", $0 }' "$work/all.yaml" >"$work/pods.yaml"
+    awk 'BEGIN { RS = "---\n" } $0 !~ /(^|\n)kind: (StatefulSet|CronJob)\n/ { printf "---\n%s", $0 }' "$work/all.yaml" >"$work/rest.yaml"
+    k delete --ignore-not-found --wait=true --timeout="${timeout}s" -f "$work/pods.yaml" >&2
     # A set is gone before its pods are; each takes up to 30 s to say goodbye.
     kn wait --for=delete pods -l app.kubernetes.io/part-of=pyrelay --timeout="${timeout}s" >&2 || fail "pods are left after $timeout s"
+    k delete --ignore-not-found --wait=true --timeout="${timeout}s" -f "$work/rest.yaml" >&2
     kn delete configmap tor-peer-addresses --ignore-not-found >&2
     kn delete configmap -l app.kubernetes.io/part-of=pyrelay --ignore-not-found >&2 # torrc of earlier flags, too
     kn delete leases -l pyrelay/address-book=tor-peer-addresses --ignore-not-found >&2

@@ -10,13 +10,15 @@ usage() { sed -n '4,5s/^# *//p' "$0" >&2; exit 2; }
 out='' apply=no namespace=gethrelay
 while [ "$#" -gt 0 ]; do
     case $1 in
-    --out) out=${2-}; shift ;;
-    --namespace) namespace=${2-}; shift ;;
+    --out | --namespace)
+        [ "$#" -ge 2 ] || usage
+        if [ "$1" = --out ]; then out=$2; else namespace=$2; fi
+        shift ;;
     --apply) apply=yes ;;
     -*) usage ;;
     *) break ;;
     esac
-    shift || usage
+    shift
 done
 { [ -n "$out" ] && [ "$#" -gt 0 ]; } || usage
 

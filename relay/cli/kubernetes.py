@@ -128,7 +128,7 @@ def _prune(arguments: argparse.Namespace, settings: Settings) -> None:
     word = "would remove" if arguments.dry_run else "removed"
     for each in done.removed:
         print(f"{word} {each}")
-    print(f"{len(done.removed)} {word}, {done.kept} kept")
+    print(f"{len(done.removed)} {'to remove' if arguments.dry_run else 'removed'}, {done.kept} kept")
 
 
 # -- what the programs are told ------------------------------------------------------------------------

@@ -38,7 +38,8 @@ async def connected(options: ApiOptions, namespace: str) -> AsyncIterator[Api]:
     try:
         context = verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
     except (OSError, ssl.SSLError, ValueError, ConfigError) as error:
-        raise UsageError(f"the API server's certificate authority can not be read: {error}") from None
+        file = config.cluster.certificate_auth or "of the kubeconfig"
+        raise UsageError(f"the API server's certificate authority {file} can not be read: {error}") from None
     # Python 3.13 began to demand extensions that authorities of real clusters lack (EKS: no key identifiers).
     # Chain, dates and name are checked as before.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -65,7 +66,11 @@ def _config(options: ApiOptions) -> SingleConfig:
             if found is None:
                 raise UsageError(f"--kubeconfig {options.kubeconfig}: it has no current context")
             return found
-    except (ConfigError, YAMLError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError):  # lightkube trusts the shape of the file
+        raise UsageError(
+            f"--kubeconfig {options.kubeconfig}: expected clusters, contexts and users, each a list of names"
+        ) from None
+    except (ConfigError, YAMLError, OSError, ValueError) as error:
         raise UsageError(f"--kubeconfig {options.kubeconfig}: {str(error)[:200]}") from None
     if not options.host:
         raise UsageError(

@@ -165,7 +165,9 @@ def parse_entry(text: str, place: Place, cluster: ClusterKey | None) -> Entry:
     signatures, membership = fields.pop("signatures", None), fields.pop("membership", None)
     found = Place(_text(fields, "cluster"), _text(fields, "namespace"), _text(fields, "pod"))
     if found != place:
-        raise DecodeError(f"it was signed for {str(found)[:120]}, not for {place}: copied?")
+        # What anybody may have written: it begins no line of the log that people read.
+        shown = "".join(each if each.isprintable() else "?" for each in str(found)[:120])
+        raise DecodeError(f"it was signed for {shown}, not for {place}: copied?")
     entry = _entry(fields, found)
     _check_signatures(entry, fields, signatures)
     if cluster is not None:

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from relay.kubernetes.api import Api
@@ -37,6 +38,7 @@ from tests.aids.kube_sidecars import (
 from tests.aids.kubernetes import CLUSTER_KEY
 from tests.aids.until import until
 
+RELAY = "gethrelay-tor-discovery"
 BASE = Path(__file__).parents[2] / "deployment" / "kubernetes" / "base"
 
 
@@ -61,6 +63,18 @@ async def refused(call, trouble: Trouble, *words: str) -> ApiFailed:
     for each in words:
         assert each in str(caught.value)
     return caught.value
+
+
+def merge_as(server: ApiServer, account: str, change: object, pod: str = "") -> httpx2.Response:
+    """Try a merge patch of the book, which no program of ours sends, by the rights of an account."""
+    headers = {
+        "Content-Type": "application/merge-patch+json",
+        "Impersonate-User": f"system:serviceaccount:{NAMESPACE}:{account}",
+    }
+    if pod:
+        headers["Impersonate-Extra-authentication.kubernetes.io%2Fpod-name"] = pod
+    with server.admin() as admin:
+        return admin.patch(MAPS, json=change, headers=headers)
 
 
 async def test_fifty_writers_at_once_lose_nothing(book: ApiServer, tmp_path: Path) -> None:
@@ -146,8 +160,7 @@ async def test_a_pod_can_not_freeze_or_bury_the_book(book: ApiServer, tmp_path: 
     (one,) = make_pods(book, tmp_path, NAMESPACE, ["relay-0"])
     async with api_of(one) as api:
         await publisher(api, one).publish()
-    tokens = (one.account / "token").read_text()
-    bad = [
+    bad: list[dict[str, object]] = [
         {"immutable": True},
         {"binaryData": {"x": "AAAA"}},
         {"metadata": {"finalizers": ["a.b/c"]}},
@@ -157,16 +170,45 @@ async def test_a_pod_can_not_freeze_or_bury_the_book(book: ApiServer, tmp_path: 
             }
         },
     ]
-    with book.admin() as admin:
-        for change in bad:
-            answer = admin.patch(
-                MAPS, json=change,
-                headers={"Content-Type": "application/merge-patch+json", "Authorization": f"Bearer {tokens}",
-                         "Impersonate-User": f"system:serviceaccount:{NAMESPACE}:gethrelay-tor-discovery",
-                         "Impersonate-Extra-authentication.kubernetes.io%2Fpod-name": "relay-0"},
-            )  # fmt: skip
-            assert answer.status_code == 422, (change, answer.text)
-            assert "freeze or delete" in answer.text
+    for change in bad:
+        answer = merge_as(book, RELAY, change, "relay-0")
+        assert answer.status_code == 422, (change, answer.text)
+        assert "freeze or delete" in answer.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"managedFields": [{}]}},
+        {"metadata": {"annotations": {"a.b/c": "x" * 5000}}},
+        {"metadata": {"labels": {"a.b/c": "x"}}},
+    ],
+    ids=["managers", "annotation", "label"],
+)
+async def test_a_pod_changes_nothing_of_the_book_but_data(
+    book: ApiServer, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """The prune job goes by managedFields: who could reset them had the entries of others removed."""
+    one, two = make_pods(book, tmp_path, NAMESPACE, ["relay-0", "relay-1"])
+    async with api_of(one) as first, api_of(two) as second:
+        await publisher(first, one).publish()
+        await publisher(second, two).publish()
+        answer = merge_as(book, RELAY, change, "relay-0")
+        assert answer.status_code == 422, answer.text
+        assert "nothing else of it" in answer.text
+        await publisher(second, two).publish()
+
+
+async def test_the_prune_job_can_not_freeze_or_bury_the_book(book: ApiServer, tmp_path: Path) -> None:
+    (one,) = make_pods(book, tmp_path, NAMESPACE, ["relay-0"])
+    async with api_of(one) as api:
+        await publisher(api, one).publish()
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "relay-0", "uid": one.uid}
+    changes: list[dict[str, object]] = [{"immutable": True}, {"metadata": {"ownerReferences": [owner]}}]
+    for change in changes:
+        answer = merge_as(book, PRUNE, change)
+        assert answer.status_code == 422, (change, answer.text)
+        assert "freeze or delete" in answer.text
 
 
 async def test_a_lease_of_its_own_and_no_other(book: ApiServer, tmp_path: Path) -> None:

@@ -309,3 +309,82 @@ def test_names_of_the_seeds_are_there(cluster: Cluster) -> None:
     )
     assert "usage: deployment/kubernetes/deploy.sh" in done.stdout
     assert os.access(ROOT / "scripts" / "tor-peer-discovery.sh", os.X_OK)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_rights_and_policies_are_there_before_a_pod_is(cluster: Cluster, overlay: str) -> None:
+    done = cluster.run("--overlay", overlay, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for objects in (parse(done.stdout), rendered(overlay)):
+        kinds = [each["kind"] for each in objects]
+        first = min(kinds.index("StatefulSet"), kinds.index("CronJob"))
+        assert {"NetworkPolicy", "ValidatingAdmissionPolicyBinding", "RoleBinding"} <= set(kinds[:first])
+        assert set(kinds[first:]) == {"StatefulSet", "CronJob"}
+
+
+@needs_kubectl
+def test_undo_keeps_the_policies_until_no_pod_is_left(cluster: Cluster) -> None:
+    done = cluster.run("undo")
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(cluster.state.read_text())["asked"]
+    kinds = [{each["kind"] for each in parse(step["files"][0])} if step["files"] else set() for step in steps]
+    waits = next(at for at, each in enumerate(steps) if each["words"][0] == "wait")
+    assert set().union(*kinds[:waits]) == {"StatefulSet", "CronJob"}
+    assert {"NetworkPolicy", "ValidatingAdmissionPolicy"} <= set().union(*kinds[waits:])
+
+
+@needs_kubectl
+def test_undo_of_another_overlay_than_runs_removes_nothing(cluster: Cluster) -> None:
+    cluster.answers["get statefulsets"] = "gethrelay-only-onion\ngethrelay-bridge"
+    done = cluster.run("undo")
+    assert done.returncode == 1
+    assert "not of overlay sidecar: gethrelay-bridge" in done.stderr
+    assert not any(each.startswith("delete") for each in cluster.asked)
+    assert cluster.run("undo", "--overlay", "bridge").returncode == 0
+
+
+@needs_kubectl
+def test_a_dry_run_shows_the_number_of_relays_that_would_stay(cluster: Cluster) -> None:
+    cluster.answers["get statefulset gethrelay-only-onion"] = "7"
+    done = cluster.run("--dry-run")
+    (relays,) = of_kind(parse(done.stdout), "StatefulSet")
+    assert relays["spec"]["replicas"] == 7
+
+
+@pytest.mark.parametrize(
+    "server", ["10.0.0.1", "https://10.0.0.1:6443", "10.0.0.1:x", "api.example.org:6443", ":1"]
+)
+def test_an_api_server_that_is_no_address_is_refused_before_anything_is_made(
+    cluster: Cluster, server: str
+) -> None:
+    done = cluster.run("--api-server", server)
+    assert done.returncode == 2
+    assert f"--api-server {server}: expected IP:PORT" in done.stderr
+    assert cluster.asked == []
+
+
+@needs_kubectl
+def test_an_api_server_with_an_address_of_ipv6_is_taken(cluster: Cluster) -> None:
+    done = cluster.run("--dry-run", "--api-server", "[fd00::1]:6443")
+    assert done.returncode == 0, done.stderr
+    assert "fd00::1/128" in done.stdout
+
+
+@needs_kubectl
+def test_a_dry_run_of_purge_tells_what_is_gone_for_good(cluster: Cluster) -> None:
+    done = cluster.run("undo", "--purge", "--dry-run")
+    assert done.returncode == 0
+    assert "would delete the namespace gethrelay, with volumes and Secrets" in done.stderr
+    assert not any(each.startswith("delete") for each in cluster.asked)
+    assert "volumes" not in cluster.run("undo", "--dry-run").stderr
+
+
+@pytest.mark.parametrize("words", [["--out"], ["--out", "x", "--namespace"], ["--out", "x"], []])
+def test_keys_without_the_words_for_it_tell_the_usage(tmp_path: Path, words: list[str]) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts" / "make-keys.sh", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: deployment/scripts/make-keys.sh --out DIR")
+    assert list(tmp_path.iterdir()) == []

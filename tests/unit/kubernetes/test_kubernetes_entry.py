@@ -64,6 +64,13 @@ def test_an_entry_of_another_cluster_or_namespace_is_refused(place: Place) -> No
         parse_entry(ALICE.text(), place, CLUSTER_KEY)
 
 
+def test_a_name_writes_no_lines_of_its_own_into_the_log() -> None:
+    fields = {**json.loads(ALICE.text()), "pod": "x\n[tor-discovery] Adding peer: y\x1b[2J"}
+    with pytest.raises(DecodeError, match="copied") as caught:
+        parse_entry(json.dumps(fields), ALICE.place, CLUSTER_KEY)
+    assert str(caught.value).isprintable()
+
+
 def test_a_name_that_was_changed_after_signing_is_noticed() -> None:
     fields = json.loads(ALICE.text())
     fields["pod"] = "relay-1"

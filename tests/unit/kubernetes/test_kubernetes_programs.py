@@ -272,7 +272,7 @@ async def test_prune_as_a_command(tmp_path: Path, capsys) -> None:
         server.put({"relay-1": "x"})
         argv = ["prune", "--kubeconfig", str(kubeconfig(tmp_path, server.url)), "--namespace", NAMESPACE]
         assert await running([*argv, "--dry-run", "--datadir", str(tmp_path)]) == 0
-        assert "would remove relay-1" in capsys.readouterr().out
+        assert capsys.readouterr().out == "would remove relay-1\n1 to remove, 0 kept\n"
         assert await running([*argv, "--json", "--datadir", str(tmp_path)]) == 0
         assert json.loads(capsys.readouterr().out) == {"removed": ["relay-1"], "kept": 0}
         assert await running([*argv, "--json", "--datadir", str(tmp_path)]) == 0
