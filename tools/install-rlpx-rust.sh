@@ -1,30 +1,3 @@
 #!/bin/sh
-# Builds the RLPx peer on the crates of ethrex (tests/counterparts/rlpx-rust) into the user's cache and prints
-# its program. Needs cargo. About five minutes, once for each version of the sources.
-set -eu
-source=$(cd "$(dirname "$0")/../tests/counterparts/rlpx-rust" && pwd)
-mark=$(cd "$source" && cat Cargo.toml versions.lock src/main.rs | cksum | cut -d' ' -f1)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/pyrelay/rlpx-rust-$mark
-if [ ! -x "$cache/rlpx-peer" ]; then
-    command -v cargo >/dev/null || { echo "pyrelay: the Rust RLPx peer needs cargo" >&2; exit 1; }
-    mkdir -p "${cache%/*}"
-    made=$(mktemp -d "$cache.XXXXXX")
-    trap 'rm -rf "$made"' EXIT
-    cp -r "$source/Cargo.toml" "$source/src" "$made"
-    echo "pyrelay: building the Rust RLPx peer (five minutes, once)" >&2
-    attempt=1
-    until (
-        cd "$made" && cargo generate-lockfile >&2 || exit 1
-        # versions.lock is a lock file without the registry's address, which is cargo's to know.
-        registry=$(grep -m1 '^source = ' Cargo.lock)
-        awk -v registry="$registry" '/^checksum = /{print registry} {print}' "$source/versions.lock" >Cargo.lock
-        cargo build --release --locked --target-dir target >&2
-    ); do
-        [ "$attempt" -ge 4 ] && exit 1
-        sleep $((attempt * 5))
-        attempt=$((attempt + 1))
-    done
-    mkdir -p "$cache"
-    mv "$made/target/release/rlpx-peer" "$cache/rlpx-peer"
-fi
-echo "$cache/rlpx-peer"
+# Builds the RLPx peer on the crates of ethrex (tests/counterparts/rlpx-rust) and prints its program: five minutes, once.
+exec "$(dirname "$0")/build-crate.sh" rlpx-rust rlpx-peer "the Rust RLPx peer"

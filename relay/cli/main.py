@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_output()
         return EXIT_FAILED
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
+        if error.errno not in _FULL or error.filename is not None:
+            raise  # a file's, which its own code should have explained
         _forget_output()
         return _fail(f"the output can't be written: {error.strerror}", EXIT_FAILED)
     return code

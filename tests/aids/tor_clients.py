@@ -1,11 +1,35 @@
-"""Tor clients of the private network that tests share: starting one takes seconds."""
+"""A private Tor network for tests, and its clients that they share: starting one takes seconds."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
 
 from relay.localnet.client import ClientHandle
 from relay.localnet.network import PrivateTor
+from relay.primitives.errors import UsageError
+from relay.tor.process import find_tor
+
+__all__ = ["private_network", "tor_clients"]
+
+
+@asynccontextmanager
+async def private_network(folder: Path) -> AsyncIterator[PrivateTor]:
+    """Three authorities and four relays, two of which are exits to loopback; no tor here skips the test."""
+    try:
+        find_tor()
+    except UsageError as error:
+        pytest.skip(str(error))
+    network = PrivateTor(folder, exits=True)
+    try:
+        await network.start()
+        yield network
+    finally:
+        await network.stop()
 
 
 async def tor_clients(network: PrivateTor, count: int) -> list[ClientHandle]:

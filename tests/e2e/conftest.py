@@ -12,20 +12,11 @@ import pytest
 import pytest_asyncio
 
 from relay.localnet.network import PrivateTor
-from relay.primitives.errors import UsageError
-from relay.tor.process import find_tor
+from tests.aids.tor_clients import private_network
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def private_tor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateTor]:
-    """Three authorities and four relays, two of which are exits to loopback."""
-    try:
-        find_tor()
-    except UsageError as error:
-        pytest.skip(str(error))
-    network = PrivateTor(tmp_path_factory.mktemp("private-tor"), exits=True)
-    try:
-        await network.start()
+    """See `private_network`."""
+    async with private_network(tmp_path_factory.mktemp("private-tor")) as network:
         yield network
-    finally:
-        await network.stop()

@@ -192,7 +192,7 @@ async def test_service_of_our_own_tor_tells_circuits_and_has_the_points_it_was_t
                 await give_access(control, [good])
                 lines = []
                 for _ in range(3):
-                    assert await visit(there.socks, service.key) == 0
+                    await until_reached(there.socks, service.key)
                     lines.append(await service.first_line())
                 await forget_access(control, [good])
             circuits = {parse_circuit_line(line.rstrip(b"\r\n")) for line in lines}
@@ -219,7 +219,7 @@ async def test_service_of_our_own_tor_that_was_taken_away_is_published_again(
             await launched.process.kill()
             assert "tor" in await service.next()
             assert await service.next() == "up"
-            assert await visit(there.socks, service.key) == 0
+            await until_reached(there.socks, service.key)
 
 
 async def test_own_tor_enters_by_an_obfs4_bridge_alone(private_tor: PrivateTor, tmp_path: Path) -> None:

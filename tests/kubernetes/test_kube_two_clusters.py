@@ -20,17 +20,15 @@ import pytest
 import pytest_asyncio
 
 from relay.localnet.client import ClientHandle
-from relay.localnet.network import PrivateTor
-from relay.primitives.errors import LocalError, UsageError
+from relay.primitives.errors import LocalError
 from relay.tor.control import TorControl
-from relay.tor.process import find_tor
 from tests.aids.daemon import ROOT
 from tests.aids.dns_server import DnsServerAid
 from tests.aids.kube_apiserver import ApiServer, api_server
 from tests.aids.kube_pods import install
 from tests.aids.kube_relays import Cluster, PodRelay
 from tests.aids.lab import Chain, free_port, listening, start_all
-from tests.aids.tor_clients import tor_clients
+from tests.aids.tor_clients import private_network, tor_clients
 from tests.aids.until import until
 
 pytestmark = [pytest.mark.tor, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -42,16 +40,8 @@ SECONDS = 240.0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def clients(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[ClientHandle]]:
     """A Tor for each cluster, of one private network with exits."""
-    try:
-        find_tor()
-    except UsageError as error:
-        pytest.skip(str(error))
-    network = PrivateTor(tmp_path_factory.mktemp("private-tor"), exits=True)
-    try:
-        await network.start()
+    async with private_network(tmp_path_factory.mktemp("private-tor")) as network:
         yield await tor_clients(network, 2)
-    finally:
-        await network.stop()
 
 
 @pytest.fixture(scope="module")
